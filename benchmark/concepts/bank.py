@@ -1,0 +1,146 @@
+"""ConceptBank: M linear read-outs of one model's penultimate features, and what each of them is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file, save_file
+
+from spurious_imagenet.errors import StoreError
+from spurious_imagenet.io import atomic_directory, canonical_json
+
+__all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank"]
+
+#: Columns that every bank's table has; each kind of concept adds its own.
+REQUIRED_COLUMNS = ("concept_id", "kind", "class_index", "class_id", "class_name", "component", "name")
+
+_SCHEMA_VERSION = 1
+
+
+class BankInfo(BaseModel):
+    """Where a bank comes from: enough to refuse features of another model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = _SCHEMA_VERSION
+    model: str
+    """Spec of the model whose features the directions read."""
+    weights_sha256: str
+    """Hash of that model's weights."""
+    feature_dim: int
+    feature_config_sha256: str
+    """Hash of the configuration (model, preprocessing) of the feature store the bank was made from."""
+    config: dict[str, Any] = {}
+    """The configuration of the stage that made the bank."""
+    rejects: tuple[dict[str, Any], ...] = ()
+    """What could not become a concept, each with its reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptBank:
+    """A set of concepts over one feature space.
+
+    Attributes:
+        directions: (M, D) float32; the concept's score of an image with features φ is ``φ · directions[m] + offsets[m]``.
+        offsets: (M,) float32.
+        table: M rows; at least :data:`REQUIRED_COLUMNS`. ``concept_id`` is unique.
+        info: Provenance.
+    """
+
+    directions: NDArray[np.float32]
+    offsets: NDArray[np.float32]
+    table: pd.DataFrame
+    info: BankInfo
+
+    def __post_init__(self) -> None:
+        count = len(self.table)
+        if self.directions.shape != (count, self.info.feature_dim) or self.offsets.shape != (count,):
+            raise StoreError(
+                f"concept bank is torn: directions {self.directions.shape}, offsets {self.offsets.shape} and "
+                f"{count} table rows, expected ({count}, {self.info.feature_dim}), ({count},) and {count}."
+            )
+        missing = [c for c in REQUIRED_COLUMNS if c not in self.table.columns]
+        if missing:
+            raise StoreError(f"concept bank's table lacks the columns {missing}: expected {list(REQUIRED_COLUMNS)}.")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def score(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Score images on every concept.
+
+        Args:
+            features: (N, D) penultimate features of ``info.model``.
+
+        Returns:
+            (N, M) float32 scores; higher means more of the concept. For NPCA rows this is α (SFE eq. 5).
+        """
+        scores: NDArray[np.float32] = features.astype(np.float32, copy=False) @ self.directions.T
+        scores += self.offsets
+        return scores
+
+    def select(self, rows: NDArray[Any] | list[int]) -> ConceptBank:
+        """Return the bank of the given rows (indices or a boolean mask), in that order."""
+        index = np.arange(len(self))[np.asarray(rows)]
+        table = self.table.iloc[index].reset_index(drop=True)
+        return ConceptBank(self.directions[index], self.offsets[index], table, self.info)
+
+    def check_features(self, weights_sha256: str, config_sha256: str, what: str) -> None:
+        """Refuse features that the bank's directions do not read.
+
+        Args:
+            weights_sha256: Hash of the weights of the model that made the features.
+            config_sha256: Hash of their configuration.
+            what: What holds the features, for the message.
+
+        Raises:
+            StoreError: Another model, or the same model with other preprocessing, made them.
+        """
+        if weights_sha256 != self.info.weights_sha256:
+            raise StoreError(
+                f"{what} holds features of a model with weights {weights_sha256[:12]}, but the concept bank reads "
+                f"features of {self.info.model} with weights {self.info.weights_sha256[:12]}."
+            )
+        if config_sha256 != self.info.feature_config_sha256:
+            raise StoreError(
+                f"{what} was made by the bank's model with other preprocessing (configuration {config_sha256[:12]}, "
+                f"expected {self.info.feature_config_sha256[:12]}): use the same image size and protocol for both."
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the bank as a directory (``directions.safetensors``, ``table.parquet``, ``bank.json``), whole or not at all."""
+        with atomic_directory(path) as directory:
+            tensors = {"directions": np.ascontiguousarray(self.directions), "offsets": self.offsets}
+            save_file(tensors, directory / "directions.safetensors")
+            table = pa.Table.from_pandas(self.table, preserve_index=False)
+            pq.write_table(table.replace_schema_metadata(None), directory / "table.parquet", compression="zstd")
+            (directory / "bank.json").write_text(canonical_json(self.info.model_dump(mode="json")), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConceptBank:
+        """Read a bank written by :meth:`save`.
+
+        Raises:
+            StoreError: A file is missing or of another schema.
+        """
+        directory = Path(path)
+        for name in ("bank.json", "directions.safetensors", "table.parquet"):
+            if not (directory / name).is_file():
+                raise StoreError(f"{directory} is not a concept bank: {name} is missing.")
+        try:
+            info = BankInfo.model_validate_json((directory / "bank.json").read_text(encoding="utf-8"))
+            tensors = load_file(directory / "directions.safetensors")
+            table = pq.read_table(directory / "table.parquet").to_pandas()
+        except Exception as error:
+            raise StoreError(f"{directory} is not a readable concept bank: {error}") from error
+        if info.schema_version != _SCHEMA_VERSION:
+            raise StoreError(f"{directory}/bank.json has schema {info.schema_version}: expected {_SCHEMA_VERSION}.")
+        return cls(tensors["directions"], tensors["offsets"], table, info)

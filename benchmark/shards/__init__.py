@@ -1,0 +1,1 @@
+"""Reading WebDataset shards: addresses, a strict tar index, and images by byte offset."""

@@ -1,0 +1,1 @@
+"""Find, measure and mend the spurious features of any image classifier."""

@@ -1,0 +1,1 @@
+"""The ``spurious`` command: one module per subcommand."""

@@ -1,0 +1,104 @@
+"""Files that appear whole or not at all, and the hashes by which they are known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spurious_imagenet.errors import StoreError
+
+__all__ = ["atomic_directory", "atomic_path", "canonical_json", "remove_leftovers", "sha256_file", "write_json"]
+
+_TEMPORARY = ".tmp-"
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise to JSON with sorted keys and fixed separators, so that equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes, read in blocks."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary_beside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; on success flush it and rename it to ``path``, on failure remove it.
+
+    Args:
+        path: The file to appear. An existing file is replaced in one step.
+    """
+    target = Path(path)
+    temporary = _temporary_beside(target)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary directory; on success flush its files and rename it to ``path`` in one step.
+
+    Args:
+        path: The directory to appear. It must not exist with content.
+
+    Raises:
+        StoreError: ``path`` already exists and is not an empty directory.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StoreError(f"{target} already exists: expected a new or empty directory to write to.")
+    temporary = _temporary_beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for child in sorted(temporary.rglob("*")):
+            _sync(child)
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(directory: str | Path) -> int:
+    """Delete temporary files and directories that a killed run left in ``directory``; return how many."""
+    found = sorted(Path(directory).glob(f"{_TEMPORARY}*"))
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return len(found)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as canonical JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(canonical_json(value), encoding="utf-8")
