@@ -32,7 +32,7 @@ __all__ = ["ROW_SCHEMA", "FeaturePart", "FeatureStore", "PartReceipt", "Reject",
 
 SCHEMA_VERSION = 1
 
-#: One row an image. ``offset``/``size`` locate its bytes in the tar, ``meta_offset``/``meta_size`` its JSON (size 0: none).
+#: One row an image. ``offset`` and ``size`` locate its bytes in the tar, ``meta_offset`` and ``meta_size`` its JSON.
 ROW_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -127,9 +127,10 @@ class FeaturePart:
 
     def features(self) -> NDArray[np.float16]:
         """Return the (n, D) float16 features, memory-mapped where there are any."""
-        mode = "r" if len(self) else None
-        array: NDArray[np.float16] = np.load(self.path / "features.npy", mmap_mode=mode, allow_pickle=False)
-        return array
+        file = self.path / "features.npy"
+        if not len(self):  # an empty file cannot be mapped
+            return np.asarray(np.load(file, allow_pickle=False))
+        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
 
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the part's rows (see :data:`ROW_SCHEMA`), all columns or the named ones."""

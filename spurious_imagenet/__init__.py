@@ -1,1 +1,45 @@
-"""Find, measure and mend the spurious features of any image classifier."""
+"""Find, measure and mend the spurious features of any image classifier.
+
+The names here are imported when first used, so that ``import spurious_imagenet`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.concepts import ConceptBank
+    from spurious_imagenet.benchmark.evaluation import evaluate
+    from spurious_imagenet.benchmark.images import Preprocess
+    from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
+    from spurious_imagenet.benchmark.record import EvalRecord
+    from spurious_imagenet.builders.store import FeatureStore
+
+__all__ = [
+    "Classifier",
+    "ConceptBank",
+    "EvalRecord",
+    "FeatureStore",
+    "LabelSpace",
+    "Preprocess",
+    "evaluate",
+    "load_classifier",
+]
+
+_HOME = {
+    "Classifier": "benchmark.models",
+    "ConceptBank": "benchmark.concepts",
+    "EvalRecord": "benchmark.record",
+    "FeatureStore": "builders.store",
+    "LabelSpace": "benchmark.models",
+    "Preprocess": "benchmark.images",
+    "evaluate": "benchmark.evaluation",
+    "load_classifier": "benchmark.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -49,7 +49,7 @@ class ConceptBank:
     """A set of concepts over one feature space.
 
     Attributes:
-        directions: (M, D) float32; the concept's score of an image with features φ is ``φ · directions[m] + offsets[m]``.
+        directions: (M, D) float32; the score of an image with features φ is ``φ · directions[m] + offsets[m]``.
         offsets: (M,) float32.
         table: M rows; at least :data:`REQUIRED_COLUMNS`. ``concept_id`` is unique.
         info: Provenance.
@@ -116,7 +116,7 @@ class ConceptBank:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the bank as a directory (``directions.safetensors``, ``table.parquet``, ``bank.json``), whole or not at all."""
+        """Write the bank as a directory of safetensors, parquet and JSON, whole or not at all."""
         with atomic_directory(path) as directory:
             tensors = {"directions": np.ascontiguousarray(self.directions), "offsets": self.offsets}
             save_file(tensors, directory / "directions.safetensors")

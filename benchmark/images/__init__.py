@@ -1,1 +1,14 @@
-"""TODO."""
+"""From image bytes to the pixels a model sees."""
+
+from spurious_imagenet.benchmark.images.decode import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol
+
+__all__ = [
+    "CustomTransform",
+    "DecodeLimits",
+    "ImageTransform",
+    "Preprocess",
+    "Protocol",
+    "UndecodableImageError",
+    "decode_image",
+]

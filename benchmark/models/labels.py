@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from spurious_imagenet.errors import ModelError
 
@@ -83,12 +84,12 @@ def imagenet_label_space(name: str = "imagenet-1k") -> LabelSpace:
     Raises:
         ModelError: The name is none of these.
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     if name not in _SPACE_OF_WIDTH.values():
         known = ", ".join(sorted(_SPACE_OF_WIDTH.values()))
         raise ModelError(f"label space {name!r} is unknown: expected one of {known}.")
-    info = ImageNetInfo(name)
+    info: Any = ImageNetInfo(name)
     ids = tuple(info.label_names())
     return LabelSpace(name, ids, tuple(info.index_to_description(i) for i in range(len(ids))))
 

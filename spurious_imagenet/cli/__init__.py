@@ -1,1 +1,99 @@
-"""The ``spurious`` command: one module per subcommand."""
+"""The ``spurious`` command: one module per subcommand, imported when it is called."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from spurious_imagenet.errors import SpuriousImagenetError
+
+__all__ = ["app", "main"]
+
+_HERE = "spurious_imagenet.cli"
+
+#: Subcommand → module that holds it as ``command`` (or, for a group of commands, as ``app``), and its help in one line.
+COMMANDS = {
+    "shards": ("shards", "Pack an image folder into WebDataset shards."),
+    "verify-shards": ("verify_shards", "Compare shards with the hashes in their manifest."),
+    "features": ("features", "Run a model over shards and keep its penultimate features."),
+    "components": ("components", "Find the class-wise neural PCA components of a model."),
+    "mine": ("mine", "Find the images of a pool that show a component without, perhaps, the class."),
+    "publish": ("publish", "Write mined candidates as a Hugging Face dataset folder."),
+    "evaluate": ("evaluate", "Measure how much a model relies on a dataset's spurious features."),
+    "convert-checkpoint": ("convert_checkpoint", "Turn a pickled checkpoint that you trust into safetensors."),
+    "planted": ("planted", "Make, learn and check a synthetic world whose spurious features are known."),
+}
+
+
+class _LazyCommands(TyperGroup):
+    """Imports a subcommand's module only when it is asked for: torch alone takes seconds."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, help_text = COMMANDS[cmd_name]
+        if ctx.resilient_parsing or _is_listing(ctx):
+            return typer.main.get_command(_described(cmd_name, help_text))
+        module = import_module(f"{_HERE}.{module_name}")
+        if hasattr(module, "app"):
+            return typer.main.get_command(module.app)
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name, help=module.command.__doc__)(module.command)
+        return typer.main.get_command(single)
+
+
+def _is_listing(ctx: Any) -> bool:
+    return not ctx.args and not getattr(ctx, "_protected_args", None)
+
+
+def _described(name: str, help_text: str) -> typer.Typer:
+    single = typer.Typer(add_completion=False)
+
+    @single.command(name, help=help_text)
+    def placeholder() -> None: ...
+
+    return single
+
+
+app = typer.Typer(cls=_LazyCommands, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+
+@app.callback()
+def root() -> None:
+    """Does your classifier look at the object, or at what happens to be around it?"""
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on standard error and a non-zero exit."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    try:
+        app()
+    except SpuriousImagenetError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'while writing'}; nothing was left half written.")
+    except KeyboardInterrupt:
+        _fail("interrupted; finished work stays, and the same command goes on from there.", code=130)
+
+
+def _fail(message: str, code: int = 1) -> None:
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    raise SystemExit(code)

@@ -1,0 +1,176 @@
+"""The evaluation transform: resize, crop; and the two protocols that fix its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Literal
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from spurious_imagenet.errors import ConfigError, ModelError
+
+__all__ = ["CustomTransform", "ImageTransform", "Preprocess", "Protocol"]
+
+_TORCH_MODES = {"bicubic", "bilinear"}
+_PILLOW_MODES = {"nearest": Image.Resampling.NEAREST, "lanczos": Image.Resampling.LANCZOS}
+
+
+class Protocol(str, Enum):
+    """How images are prepared when a benchmark number is made."""
+
+    PAPER = "paper"
+    """As published with SFE: bicubic; validation images ``Resize(int(256/224*s))`` + ``CenterCrop(s)``, spurious
+    images ``Resize(s)`` (their longer side, if any, cropped to s); the model's own crop and interpolation ignored."""
+    STANDARD = "standard"
+    """The model's own evaluation transform for all images."""
+
+
+class ImageTransform(Interface):
+    """What turns a decoded (H, W, 3) uint8 image into one input of a network."""
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return (size, size, 3) uint8 pixels, or a normalised (3, size, size) float32 image."""
+        ...
+
+
+class CustomTransform:
+    """A user's own transform: PIL image → normalised (3, H, W) tensor, as torchvision composes them.
+
+    Args:
+        transform: Called with an RGB ``PIL.Image``.
+
+    Raises:
+        ModelError: It does not return such a tensor.
+    """
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self.transform = transform
+        shape = self.apply(np.zeros((256, 256, 3), np.uint8)).shape
+        if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+            raise ModelError(f"the transform returns an image of shape {shape}: expected (3, size, size).")
+        self.size: int = shape[1]
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the normalised (3, size, size) float32 image."""
+        made = self.transform(Image.fromarray(image))
+        if not isinstance(made, torch.Tensor):
+            raise ModelError(f"the transform returns {type(made).__name__}: expected a torch.Tensor.")
+        return made.numpy().astype(np.float32, copy=False)
+
+    def for_protocol(self, protocol: Protocol, images: Literal["validation", "spurious"]) -> CustomTransform:
+        """Return itself for the standard protocol; the paper's protocol prescribes another transform.
+
+        Raises:
+            ConfigError: The protocol is the paper's.
+        """
+        if protocol is Protocol.STANDARD:
+            return self
+        raise ConfigError(
+            f"protocol 'paper' prescribes its own transform of {images} images, so a model with a custom transform can "
+            "only be evaluated with protocol='standard' (or give image size, mean and std as a Preprocess)."
+        )
+
+
+class Preprocess(BaseModel):
+    """How an RGB image becomes a model's square input.
+
+    Normalisation is not part of the pixels: :class:`~spurious_imagenet.benchmark.models.Classifier` applies ``mean``
+    and ``std`` inside the network, so that pixels stay uint8 until then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: PositiveInt
+    """Side of the square input, px."""
+    resize: PositiveInt
+    """Length of the shorter side after resizing, px."""
+    resize_mode: Literal["shortest", "squash"] = "shortest"
+    """``squash`` resizes both sides to ``resize`` and so changes the aspect ratio."""
+    interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
+    mean: tuple[float, float, float] = Field(default=(0.485, 0.456, 0.406))
+    std: tuple[float, float, float] = Field(default=(0.229, 0.224, 0.225))
+
+    @classmethod
+    def evaluation(
+        cls,
+        size: int,
+        crop_pct: float,
+        interpolation: str,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        resize_mode: Literal["shortest", "squash"] = "shortest",
+    ) -> Preprocess:
+        """Build timm's evaluation transform: resize to ``floor(size / crop_pct)``, then crop the centre."""
+        return cls.model_validate(
+            {
+                "size": size,
+                "resize": math.floor(size / crop_pct),
+                "resize_mode": resize_mode,
+                "interpolation": interpolation,
+                "mean": mean,
+                "std": std,
+            }
+        )
+
+    def for_protocol(self, protocol: Protocol, images: Literal["validation", "spurious"]) -> Preprocess:
+        """Return the transform that a protocol prescribes for one side of the benchmark.
+
+        Args:
+            protocol: See :class:`Protocol`.
+            images: Which side the images are on.
+        """
+        if protocol is Protocol.STANDARD:
+            return self
+        resize = int(256 / 224 * self.size) if images == "validation" else self.size
+        changes = {"resize": resize, "resize_mode": "shortest", "interpolation": "bicubic"}
+        return self.model_copy(update=changes)
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize and crop one image.
+
+        Args:
+            image: (H, W, 3) uint8.
+
+        Returns:
+            (size, size, 3) uint8, contiguous.
+        """
+        height, width = self._resized(image.shape[0], image.shape[1])
+        resized = _resize(image, height, width, self.interpolation)
+        return np.ascontiguousarray(_center_crop(resized, self.size))
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.resize_mode == "squash":
+            return self.resize, self.resize
+        short = min(height, width)
+        long = int(self.resize * max(height, width) / short)
+        return (self.resize, long) if height <= width else (long, self.resize)
+
+
+def _resize(image: NDArray[np.uint8], height: int, width: int, interpolation: str) -> NDArray[np.uint8]:
+    """Return (height, width, 3) uint8, anti-aliased as Pillow does it."""
+    if image.shape[:2] == (height, width):
+        return image
+    if interpolation not in _TORCH_MODES:
+        return np.asarray(Image.fromarray(image).resize((width, height), _PILLOW_MODES[interpolation]))
+    # Torch's uint8 kernel is 3-4x faster than Pillow's and gives the same picture to one grey level.
+    tensor = torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1).unsqueeze(0)
+    resized = torch.nn.functional.interpolate(tensor, (height, width), mode=interpolation, antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def _center_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    height, width, _ = image.shape
+    if height < size or width < size:
+        # Only a resize to less than the crop leaves a side short; black borders, as torchvision adds them.
+        short, narrow = max(size - height, 0), max(size - width, 0)
+        image = np.pad(image, ((short // 2, short - short // 2), (narrow // 2, narrow - narrow // 2), (0, 0)))
+        height, width, _ = image.shape
+    top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+    return image[top : top + size, left : left + size]

@@ -1,0 +1,65 @@
+"""From a model spec to a Classifier; one loader a scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from spurious_imagenet.benchmark.models.classifier import Classifier
+from spurious_imagenet.benchmark.models.spec import ModelSpec
+from spurious_imagenet.errors import ConfigError, ModelError
+
+__all__ = ["SCHEMES", "load_classifier"]
+
+_HERE = "spurious_imagenet.benchmark.models"
+
+#: Scheme → module and function that loads it; imported when first used, so that each scheme's libraries stay optional.
+SCHEMES: dict[str, tuple[str, str]] = {
+    "timm": (f"{_HERE}.timm_models", "load_timm"),
+    "open_clip": (f"{_HERE}.open_clip_models", "load_open_clip"),
+    "file": (f"{_HERE}.file_models", "load_file_model"),
+    "robust": (f"{_HERE}.file_models", "load_robust"),
+    "wheel": (f"{_HERE}.file_models", "load_wheel"),
+    "python": (__name__, "load_python"),
+}
+
+
+def load_classifier(spec: str, *, image_size: int | None = None) -> Classifier:
+    """Load a model.
+
+    Args:
+        spec: ``scheme:address?option=value``; the schemes are :data:`SCHEMES`.
+        image_size: Input side that overrides the model's own, px.
+
+    Raises:
+        ConfigError: The spec is malformed.
+        ModelError: The model cannot be loaded or does not fit its labels.
+    """
+    parsed = ModelSpec.parse(spec, image_size)
+    if parsed.scheme not in SCHEMES:
+        raise ConfigError(f"model {spec!r} has the unknown scheme {parsed.scheme!r}: expected {', '.join(SCHEMES)}.")
+    module, function = SCHEMES[parsed.scheme]
+    load: Callable[[ModelSpec], Classifier] = getattr(import_module(module), function)
+    return load(parsed)
+
+
+def load_python(spec: ModelSpec) -> Classifier:
+    """Load ``python:package.module:factory``, whose ``factory()`` returns a Classifier.
+
+    ``Classifier.from_module`` makes one of any ``torch.nn.Module``. This runs the user's own code, as asked.
+
+    Raises:
+        ModelError: The module or the factory is not there, or returns something else.
+    """
+    spec.check_options()
+    module_name, _, name = spec.address.partition(":")
+    try:
+        factory = getattr(import_module(module_name), name or "classifier")
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{spec.text} cannot be imported: {error}.") from error
+    made = factory()
+    if not isinstance(made, Classifier):
+        raise ModelError(
+            f"{spec.text} returned {type(made).__name__}: expected a Classifier (see Classifier.from_module)."
+        )
+    return made

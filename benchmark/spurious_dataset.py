@@ -1,0 +1,74 @@
+"""Reading a published dataset of spurious images, from a folder, the Hub, or an open ``datasets.Dataset``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spurious_imagenet.errors import DataError
+
+__all__ = ["SpuriousDataset", "SpuriousImage"]
+
+_COLUMNS = ("image", "class_id", "class_name", "concept_id")
+
+
+@dataclass(frozen=True)
+class SpuriousImage:
+    """An image that shows a spurious feature of a class, without the class."""
+
+    class_id: str
+    concept_id: str
+    data: bytes
+
+
+class SpuriousDataset:
+    """Spurious images, read one at a time.
+
+    Args:
+        source: A dataset folder written by ``spurious publish``, a Hub id, or a ``datasets.Dataset``.
+        split: Which split, where ``source`` is not a ``datasets.Dataset``.
+
+    Raises:
+        DataError: It cannot be opened, or lacks a column.
+    """
+
+    def __init__(self, source: str | Path | Any, *, split: str = "test") -> None:
+        from datasets import Image
+
+        table = self._open(source, split) if isinstance(source, str | Path) else source
+        self.name = str(source) if isinstance(source, str | Path) else type(source).__name__
+        missing = [c for c in _COLUMNS if c not in table.column_names]
+        if missing:
+            raise DataError(f"dataset {self.name} lacks the columns {missing}: expected {list(_COLUMNS)}.")
+        if not len(table):
+            raise DataError(f"dataset {self.name} holds no images.")
+        self._table = table.select_columns(list(_COLUMNS)).cast_column("image", Image(decode=False))
+        ids, names = self._table["class_id"][:], self._table["class_name"][:]
+        self.class_names: dict[str, str] = dict(sorted(zip(ids, names, strict=True)))
+        self.concepts: list[tuple[str, str]] = list(zip(ids, self._table["concept_id"][:], strict=True))
+
+    @staticmethod
+    def _open(source: str | Path, split: str) -> Any:
+        from datasets import load_dataset
+
+        try:
+            return load_dataset(str(source), split=split)
+        except Exception as error:
+            raise DataError(f"dataset {source} cannot be opened: {' '.join(str(error).split())[:300]}") from error
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[SpuriousImage]:
+        for row in self._table:
+            image = row["image"]
+            data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+            yield SpuriousImage(row["class_id"], row["concept_id"], data)
+
+    def sha256(self) -> str:
+        """Hash the class, concept and bytes of every image, whatever their order."""
+        lines = sorted(f"{i.class_id}\t{i.concept_id}\t{hashlib.sha256(i.data).hexdigest()}\n" for i in self)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,41 @@
+"""Configuration of the features stage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from spurious_imagenet.benchmark.devices import Precision
+from spurious_imagenet.benchmark.images import DecodeLimits
+
+__all__ = ["FeaturesConfig"]
+
+
+class FeaturesConfig(BaseModel):
+    """What to run over which shards, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Model spec."""
+    shards: tuple[str, ...]
+    """Paths, directories, globs, brace ranges or URLs of WebDataset tars."""
+    image_size: PositiveInt | None = None
+    """Input side that overrides the model's own, px."""
+    device: str = "auto"
+    backend: str = "auto"
+    precision: Precision = "float32"
+    """Autocast precision of the torch backends; float16 halves the time on GPUs and changes features by about 1e-3."""
+    batch_size: PositiveInt | None = None
+    workers: PositiveInt | None = None
+    """Decoding threads; the number of CPUs where left out."""
+    limits: DecodeLimits = DecodeLimits()
+    max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A run that rejects a larger share of all samples ends with an error (its parts stay)."""
+    salvage: bool = False
+    """Score the readable samples of a damaged tar, instead of leaving the whole shard out."""
+    allow_pipe: bool = False
+    """Allow ``pipe:`` addresses, which run a shell command."""
+    verify: bool = False
+    """Hash finished shards again and compare them with their receipts."""

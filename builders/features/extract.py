@@ -1,0 +1,217 @@
+"""The features stage: every shard's images through the model once, each shard's part written whole."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from spurious_imagenet.benchmark.images import Preprocess
+from spurious_imagenet.benchmark.inference import ImageRunner
+from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.benchmark.shards import LocalShard, expand_shards, index_shard, open_shard
+from spurious_imagenet.builders.features.config import FeaturesConfig
+from spurious_imagenet.builders.features.engine import Engine, LocalEngine
+from spurious_imagenet.builders.features.shard import score_shard
+from spurious_imagenet.builders.store import FeaturePart, FeatureStore, StoreConfig
+from spurious_imagenet.errors import ConfigError, DataError, StoreError
+
+__all__ = ["FeaturesResult", "Progress", "extract_features", "store_config"]
+
+_VERSIONED = ("torch", "timm", "openvino", "onnxruntime", "simplejpeg", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        shards_done: Finished shards, found or made.
+        shards: All shards.
+        images: Images scored by this run so far.
+        rejects: Samples rejected by this run so far.
+        seconds: Since the first image.
+    """
+
+    shards_done: int
+    shards: int
+    images: int
+    rejects: int
+    seconds: float
+
+
+@dataclass
+class FeaturesResult:
+    """What a run did.
+
+    Attributes:
+        store: The store.
+        made: Parts written by this run.
+        found: Shards whose part was there already.
+        failures: Shard and sentence of every shard that could not be read; it has no part.
+    """
+
+    store: FeatureStore
+    made: int = 0
+    found: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def store_config(classifier: Classifier, config: FeaturesConfig) -> StoreConfig:
+    """Describe what makes the features, for the store to compare on resume."""
+    if not isinstance(classifier.preprocess, Preprocess):
+        raise ConfigError(
+            f"{classifier.spec} has a custom transform, which a feature store cannot describe: use a Preprocess."
+        )
+    preprocess = classifier.preprocess.model_dump(mode="json")
+    return StoreConfig(
+        model=classifier.spec,
+        weights_sha256=classifier.weights_sha256,
+        label_space=classifier.labels.name,
+        class_ids=classifier.labels.class_ids,
+        feature_dim=classifier.feature_dim,
+        preprocess=preprocess | {"precision": config.precision, "limits": config.limits.model_dump(mode="json")},
+    )
+
+
+def extract_features(
+    config: FeaturesConfig,
+    out: str | Path,
+    *,
+    engine: Engine | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> FeaturesResult:
+    """Run a model over shards and keep its penultimate features.
+
+    A killed run resumes: finished shards are skipped, and the rest is made as if nothing had happened.
+
+    Args:
+        config: What to run.
+        out: Directory of the FeatureStore, new or of the same configuration.
+        engine: How shards are spread; one after the other on this machine where left out.
+        progress: Called after every batch.
+
+    Returns:
+        What was made; shards that could not be read are in ``failures``, with the others finished.
+
+    Raises:
+        ConfigError: The model shows no penultimate features.
+        StoreError: The store is of another configuration, a shard changed since it was scored, or the disk is full.
+        DataError: More samples than ``max_reject_fraction`` were rejected.
+    """
+    shards = expand_shards(config.shards, allow_pipe=config.allow_pipe)
+    job = _Job(config, Path(out), len(shards), progress)
+    for shard, failure in (engine or LocalEngine()).map(job, shards):
+        if failure is not None:
+            job.result.failures.append((shard, failure))
+        job.report(shard_done=True)
+    _check_rejects(job.result.store, config.max_reject_fraction)
+    return job.result
+
+
+class _Job:
+    """The work on one shard, with the model loaded once."""
+
+    def __init__(
+        self, config: FeaturesConfig, out: Path, shards: int, progress: Callable[[Progress], None] | None
+    ) -> None:
+        classifier = load_classifier(config.model, image_size=config.image_size)
+        if classifier.feature_dim == 0:
+            raise ConfigError(f"{config.model} shows no penultimate features (no last linear layer was found).")
+        self.config = config
+        self.labels = classifier.labels
+        self.result = FeaturesResult(FeatureStore.create(out, store_config(classifier, config)))
+        backend = classifier.backend(
+            config.backend,
+            device=config.device,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            workers=config.workers,
+        )
+        self.runner = ImageRunner(backend, classifier.preprocess, limits=config.limits, workers=config.workers)
+        self.versions = _versions() | {"backend": backend.name}
+        self._progress = progress
+        self._shards, self._done, self._images, self._rejects = shards, 0, 0, 0
+        self._start = time.monotonic()
+
+    def __call__(self, url: str) -> tuple[str, str | None]:
+        part = self.result.store.part(url)
+        try:
+            if part is not None:
+                self._check_found(part, url)
+                self.result.found += 1
+                return url, None
+            with open_shard(url, allow_pipe=self.config.allow_pipe) as shard:
+                self._make(shard)
+            self.result.made += 1
+        except DataError as error:
+            return url, str(error)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise StoreError(
+                f"the disk of {self.result.store.path} is full: the part of {url} was not written; free space, rerun."
+            ) from error
+        return url, None
+
+    def _make(self, shard: LocalShard) -> None:
+        index = index_shard(shard, salvage=self.config.salvage)
+        dim = self.result.store.config.feature_dim
+        scored = score_shard(shard, index, self.runner, self.labels, dim, self._count)
+        self.result.store.write_part(
+            shard=shard.url,
+            shard_sha256=shard.sha256(),
+            shard_bytes=shard.size,
+            features=scored.features,
+            rows=scored.rows,
+            rejects=scored.rejects,
+            versions=self.versions,
+        )
+
+    def _check_found(self, part: FeaturePart, url: str) -> None:
+        receipt = part.receipt
+        local = Path(url)
+        if local.is_file() and local.stat().st_size != receipt.shard_bytes:
+            raise StoreError(
+                f"{url} has {local.stat().st_size} bytes, but {receipt.shard_bytes} when it was scored: it has changed."
+            )
+        if self.config.verify:
+            part.check()
+            with open_shard(url, allow_pipe=self.config.allow_pipe) as shard:
+                if shard.sha256() != receipt.shard_sha256:
+                    raise StoreError(f"{url} has changed since it was scored: its SHA-256 is not the receipt's.")
+
+    def _count(self, images: int, rejects: int) -> None:
+        self._images += images
+        self._rejects += rejects
+        self.report()
+
+    def report(self, *, shard_done: bool = False) -> None:
+        self._done += shard_done
+        if self._progress is not None:
+            seconds = time.monotonic() - self._start
+            self._progress(Progress(self._done, self._shards, self._images, self._rejects, seconds))
+
+
+def _check_rejects(store: FeatureStore, allowed: float) -> None:
+    receipts = [part.receipt for part in store.parts]
+    samples = sum(r.samples for r in receipts)
+    rejected = sum(len(r.rejects) for r in receipts)
+    if samples and rejected / samples > allowed:
+        raise DataError(
+            f"{rejected} of {samples} samples were rejected, more than the allowed share of {allowed:g}: the receipts "
+            f"in {store.path}/parts say why."
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

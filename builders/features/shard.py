@@ -1,0 +1,129 @@
+"""One shard's images through the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spurious_imagenet.benchmark.inference import BatchOutput, ImageRunner, softmax, top_k
+from spurious_imagenet.benchmark.models import LabelSpace
+from spurious_imagenet.benchmark.shards import LocalShard, SampleEntry, ShardIndex, read_metadata
+from spurious_imagenet.builders.store import ROW_SCHEMA, Reject
+
+__all__ = ["ScoredShard", "score_shard"]
+
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class ScoredShard:
+    """The content of one part.
+
+    Attributes:
+        features: (n, D) float16.
+        rows: n rows of :data:`~spurious_imagenet.builders.store.ROW_SCHEMA`.
+        rejects: Everything else in the shard.
+    """
+
+    features: NDArray[np.float16]
+    rows: pa.Table
+    rejects: tuple[Reject, ...]
+
+
+def score_shard(
+    shard: LocalShard,
+    index: ShardIndex,
+    runner: ImageRunner,
+    labels: LabelSpace,
+    feature_dim: int,
+    count: Callable[[int, int], None],
+) -> ScoredShard:
+    """Score a shard's samples in the order of the tar.
+
+    Args:
+        shard: The shard, on this machine.
+        index: Its samples.
+        runner: The model.
+        labels: The model's label space; samples of other classes get label -1 and keep their class id.
+        feature_dim: D.
+        count: Called with the images and rejects of every batch.
+    """
+    rejects = [Reject(key=key, reason=reason) for key, reason in index.rejects]
+    count(0, len(rejects))
+    features: list[NDArray[np.float16]] = []
+    columns: dict[str, list[object]] = {name: [] for name in ROW_SCHEMA.names}
+    descriptor = os.open(shard.path, os.O_RDONLY)
+    try:
+        reads = (partial(os.pread, descriptor, s.size, s.offset) for s in index.samples)
+        for output in runner.run(reads):
+            kept = _add_batch(output, index.samples, features, rejects)
+            _add_rows(columns, output, kept, index.samples)
+            count(len(kept), len(output.sha256) + len(output.rejects) - len(kept))
+        _add_labels(columns, shard, index.samples, labels)
+    finally:
+        os.close(descriptor)
+    stacked = np.concatenate(features) if features else np.zeros((0, feature_dim), np.float16)
+    return ScoredShard(stacked, pa.table(columns, schema=ROW_SCHEMA), tuple(rejects))
+
+
+def _add_batch(
+    output: BatchOutput, samples: tuple[SampleEntry, ...], features: list[NDArray[np.float16]], rejects: list[Reject]
+) -> NDArray[np.int64]:
+    """Keep the batch's finite features; return which of its images are kept."""
+    rejects.extend(Reject(key=samples[i].key, reason=reason) for i, reason in output.rejects)
+    with np.errstate(over="ignore"):
+        half = output.features.astype(np.float16)
+    finite = np.isfinite(half).all(axis=1) & np.isfinite(output.logits).all(axis=1)
+    for i in output.index[~finite]:
+        rejects.append(Reject(key=samples[i].key, reason="the model's features are not finite in float16"))
+    if finite.any():
+        features.append(half[finite])
+    return np.flatnonzero(finite)
+
+
+def _add_rows(
+    columns: dict[str, list[object]],
+    output: BatchOutput,
+    kept: NDArray[np.int64],
+    samples: tuple[SampleEntry, ...],
+) -> None:
+    if not len(kept):
+        return
+    probability = softmax(output.logits[kept])
+    top = top_k(probability, _TOP)
+    for row, i in enumerate(kept):
+        sample = samples[output.index[i]]
+        columns["key"].append(sample.key)
+        columns["member"].append(sample.member)
+        columns["offset"].append(sample.offset)
+        columns["size"].append(sample.size)
+        columns["meta_offset"].append(sample.meta_offset)
+        columns["meta_size"].append(sample.meta_size)
+        columns["sha256"].append(output.sha256[i])
+        columns["width"].append(int(output.sizes[i, 0]))
+        columns["height"].append(int(output.sizes[i, 1]))
+        columns["top5_index"].append(_padded(top[row].tolist(), -1))
+        columns["top5_probability"].append(_padded(probability[row, top[row]].tolist(), 0.0))
+
+
+def _padded(values: list[float], fill: float) -> list[float]:
+    return values + [fill] * (_TOP - len(values))
+
+
+def _add_labels(
+    columns: dict[str, list[object]], shard: LocalShard, samples: tuple[SampleEntry, ...], labels: LabelSpace
+) -> None:
+    entries = {sample.key: sample for sample in samples}
+    with shard.path.open("rb") as file:
+        for key in columns["key"]:
+            class_id, index, *_ = read_metadata(file, entries[str(key)])
+            if class_id is None and index is not None and 0 <= index < len(labels):
+                class_id = labels.class_ids[index]
+            columns["class_id"].append(class_id)
+            columns["label"].append(labels.get(class_id))

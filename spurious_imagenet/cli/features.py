@@ -1,0 +1,83 @@
+"""``spurious features``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, Progress, extract_features
+from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar
+from spurious_imagenet.errors import DataError
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Model spec, such as timm:resnet50.a1_in1k.")],
+    shards: Annotated[
+        list[str], typer.Option(help="Shards: path, folder, glob, brace range, http(s):, any fsspec URL.")
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the feature store; an unfinished one is resumed.")],
+    image_size: ImageSize = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    precision: Annotated[
+        str, typer.Option(help="float32, float16 or bfloat16 (autocast of the torch backends).")
+    ] = "float32",
+    batch_size: Annotated[int | None, typer.Option(help="Images a forward pass.", min=1)] = None,
+    workers: Workers = None,
+    max_reject_fraction: Annotated[float, typer.Option(help="Fail if a larger share is rejected.", min=0, max=1)] = 0.5,
+    salvage: Annotated[bool, typer.Option(help="Score the readable part of damaged tars.")] = False,
+    allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
+    verify: Annotated[bool, typer.Option(help="Hash finished shards again and compare.")] = False,
+) -> None:
+    """Run a model over shards and keep its penultimate features.
+
+    One pass; every shard's part appears whole. Rerun the same command to go on after an interruption.
+    """
+    config = FeaturesConfig.model_validate(
+        {
+            "model": model,
+            "shards": tuple(shards),
+            "image_size": image_size,
+            "device": device,
+            "backend": backend,
+            "precision": precision,
+            "batch_size": batch_size,
+            "workers": workers,
+            "max_reject_fraction": max_reject_fraction,
+            "salvage": salvage,
+            "allow_pipe": allow_pipe,
+            "verify": verify,
+        }
+    )
+    with progress_bar("shards") as bar:
+        task = bar.add_task(model, total=None, note="")
+
+        def show(p: Progress) -> None:
+            rate = p.images / p.seconds if p.seconds > 0 else 0.0
+            note = f"{p.images} images, {rate:.1f} img/s, {p.rejects} rejected"
+            bar.update(task, completed=p.shards_done, total=p.shards, note=note)
+
+        result = extract_features(config, out, progress=show)
+    _summarise(result)
+    if result.failures:
+        _, reason = result.failures[0]
+        raise DataError(f"{len(result.failures)} shards could not be read and have no part, the first: {reason}")
+
+
+def _summarise(result: FeaturesResult) -> None:
+    receipts = [part.receipt for part in result.store.parts]
+    scored = sum(r.scored for r in receipts)
+    reasons = Counter(reject.reason.partition(":")[0] for r in receipts for reject in r.rejects)
+    typer.echo(
+        f"{result.store.path}: {scored} images scored, {sum(reasons.values())} rejected in {len(receipts)} shards "
+        f"({result.made} made now, {result.found} found)."
+    )
+    for reason, count in reasons.most_common(10):
+        console.print(f"  {count} rejected: {reason}", highlight=False, markup=False)
+    for shard, reason in result.failures:
+        console.print(f"  failed: {shard}: {reason}", highlight=False, markup=False)

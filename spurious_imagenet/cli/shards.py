@@ -1,0 +1,59 @@
+"""``spurious shards`` and ``spurious verify-shards``: pack an image folder, and check what was packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from spurious_imagenet.builders.shards import ShardManifest, ShardsConfig, pack_shards, verify_manifest
+from spurious_imagenet.errors import ConfigError
+
+__all__ = ["shards", "verify_shards"]
+
+_PROGRESS = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def shards(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images, or of one folder a class.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="New directory for the tars and shards.json.")],
+    metadata: Annotated[
+        Path | None, typer.Option(help="CSV with a row an image (column ImageID, image_id, file_name or filename).")
+    ] = None,
+    images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar.")] = 1000,
+    prefix: Annotated[str, typer.Option(help="Start of the tars' names.")] = "images",
+) -> None:
+    """Pack a folder of images into WebDataset tars, bytes unchanged; run again to go on after a stop."""
+    try:
+        config = ShardsConfig(
+            source=source, output=output, metadata=metadata, images_per_shard=images_per_shard, prefix=prefix
+        )
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
+    with Progress(*_PROGRESS, console=Console(stderr=True)) as bar:
+        task = bar.add_task("images packed", total=None)
+        manifest = pack_shards(config, progress=lambda record: bar.advance(task, record.samples))
+    print(f"{manifest.samples} images in {len(manifest.shards)} shards: {output}")
+    for reason, count in sorted(manifest.skipped.items()):
+        print(f"{count} files skipped: {reason}")
+    if manifest.without_metadata:
+        print(f"{manifest.without_metadata} images have no row in {metadata}")
+
+
+def verify_shards(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="shards.json, or the directory that holds it.")],
+) -> None:
+    """Compare shards with the hashes in their manifest; the exit code is 1 where one differs."""
+    total = len(ShardManifest.load(manifest).shards)
+    with Progress(*_PROGRESS, BarColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("shards verified", total=total)
+        problems = verify_manifest(manifest, progress=lambda _: bar.advance(task))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{total} shards are as they were written")
