@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import sys
+import warnings
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -35,34 +37,31 @@ COMMANDS = {
 class _LazyCommands(TyperGroup):
     """Imports a subcommand's module only when it is asked for: torch alone takes seconds."""
 
+    _listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        super().format_help(ctx, formatter)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         module_name, help_text = COMMANDS[cmd_name]
-        if ctx.resilient_parsing or _is_listing(ctx):
-            return typer.main.get_command(_described(cmd_name, help_text))
+        if self._listing:
+            return _named(cmd_name, lambda: None, help_text)
         module = import_module(f"{_HERE}.{module_name}")
         if hasattr(module, "app"):
             return typer.main.get_command(module.app)
-        single = typer.Typer(add_completion=False)
-        single.command(cmd_name, help=module.command.__doc__)(module.command)
-        return typer.main.get_command(single)
+        return _named(cmd_name, module.command, module.command.__doc__)
 
 
-def _is_listing(ctx: Any) -> bool:
-    return not ctx.args and not getattr(ctx, "_protected_args", None)
-
-
-def _described(name: str, help_text: str) -> typer.Typer:
+def _named(name: str, function: Callable[..., None], help_text: str) -> Any:
     single = typer.Typer(add_completion=False)
-
-    @single.command(name, help=help_text)
-    def placeholder() -> None: ...
-
-    return single
+    single.command(name, help=help_text)(function)
+    return typer.main.get_command(single)
 
 
 app = typer.Typer(cls=_LazyCommands, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -79,8 +78,6 @@ def main() -> None:
     for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    import warnings
-
     warnings.filterwarnings("ignore")
     try:
         app()

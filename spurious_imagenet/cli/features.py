@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, Progress, extract_features
-from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar
+from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar, validated
 from spurious_imagenet.errors import DataError
 
 __all__ = ["command"]
@@ -38,21 +38,20 @@ def command(
 
     One pass; every shard's part appears whole. Rerun the same command to go on after an interruption.
     """
-    config = FeaturesConfig.model_validate(
-        {
-            "model": model,
-            "shards": tuple(shards),
-            "image_size": image_size,
-            "device": device,
-            "backend": backend,
-            "precision": precision,
-            "batch_size": batch_size,
-            "workers": workers,
-            "max_reject_fraction": max_reject_fraction,
-            "salvage": salvage,
-            "allow_pipe": allow_pipe,
-            "verify": verify,
-        }
+    config = validated(
+        FeaturesConfig,
+        model=model,
+        shards=tuple(shards),
+        image_size=image_size,
+        device=device,
+        backend=backend,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        max_reject_fraction=max_reject_fraction,
+        salvage=salvage,
+        allow_pipe=allow_pipe,
+        verify=verify,
     )
     with progress_bar("shards") as bar:
         task = bar.add_task(model, total=None, note="")

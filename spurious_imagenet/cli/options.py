@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Backend", "Device", "ImageSize", "Workers", "console", "progress_bar"]
+from spurious_imagenet.errors import ConfigError
+
+__all__ = ["Backend", "Device", "ImageSize", "Workers", "console", "progress_bar", "validated"]
 
 #: Progress and remarks go to standard error, results to standard output.
 console = Console(stderr=True)
@@ -38,3 +41,21 @@ def progress_bar(unit: str) -> Iterator[Progress]:
     )
     with Progress(*columns, console=console) as progress:
         yield progress
+
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def validated(config: type[_Config], **values: Any) -> _Config:
+    """Make a stage's configuration of command-line values.
+
+    Raises:
+        ConfigError: A value does not fit; the sentence names the option.
+    """
+    try:
+        return config(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-") if first["loc"] else "options"
+        got = f" (got {first['input']!r})" if first["loc"] else ""
+        raise ConfigError(f"{option}: {first['msg'].removeprefix('Value error, ')}{got}.") from None

@@ -1,4 +1,4 @@
-"""Engines: how units of work are spread over machines. A unit is one shard."""
+"""Engines: how units of work (a shard of a features run, a chunk of a mining run) are spread over machines."""
 
 from __future__ import annotations
 

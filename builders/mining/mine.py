@@ -1,0 +1,237 @@
+"""The mining stage: top images of every concept → votes → candidates.
+
+candidates.parquet   every image looked at, with α, rank, votes, probabilities, where it came from and its status
+concepts.parquet     one row a concept: how many were found, agreed, kept; whether that is enough
+receipt.json         what made them; written last
+unfinished/          votes by chunk while the run is not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.builders.engine import Engine, LocalEngine
+from spurious_imagenet.builders.mining.config import MineConfig
+from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
+from spurious_imagenet.builders.mining.scoring import top_of_assigned
+from spurious_imagenet.builders.mining.select import Status, choose
+from spurious_imagenet.builders.mining.votes import Voters
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.errors import ConfigError, StoreError
+from spurious_imagenet.io import atomic_path, canonical_json, remove_leftovers, sha256_file, write_json
+
+__all__ = ["MineResult", "mine"]
+
+_CHUNK = 256  # images voted on at once: the most that a killed run does again
+
+
+@dataclass(frozen=True)
+class MineResult:
+    """What was mined.
+
+    Attributes:
+        path: The candidates directory.
+        concepts: One row a concept: ``concept_id``, ``class_name``, ``found``, ``agreed``, ``near_duplicates``,
+            ``kept``, ``enough``.
+        images: Distinct images looked at.
+        resumed: Whether an earlier run had finished already.
+    """
+
+    path: Path
+    concepts: pd.DataFrame
+    images: int
+    resumed: bool
+
+
+def mine(
+    config: MineConfig,
+    out: str | Path,
+    *,
+    engine: Engine | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> MineResult:
+    """Find the images of a pool that show a concept.
+
+    A killed run resumes where it was; a finished one is only read.
+
+    Args:
+        config: What to look for.
+        out: Candidates directory, new or of the same configuration.
+        engine: How chunks of images are spread; one after the other on this machine where left out.
+        progress: Called with (step, done, of all).
+
+    Raises:
+        StoreError: Bank and features do not fit, or ``out`` is of another configuration.
+        ConfigError: A named concept is not in the bank.
+        DataError: An image changed since its features were made.
+    """
+    root, tell = Path(out), progress or (lambda *_: None)
+    bank = _chosen_concepts(ConceptBank.load(config.bank), config)
+    store = FeatureStore.open(config.features)
+    identity = _identity(config, store)
+    if _finished(root, identity):
+        concepts = pq.read_table(root / "concepts.parquet").to_pandas()
+        images = pq.read_table(root / "candidates.parquet", columns=["sha256"]).column(0).combine_chunks().unique()
+        return MineResult(root, concepts, len(images), resumed=True)
+    top = top_of_assigned(bank, store, config.top, lambda done, n: tell("scoring", done, n))
+    pairs = candidate_pairs(bank, top)
+    images = image_rows(store, top.parts, pairs)
+    voted = images.join(_votes(config, root, images, engine or LocalEngine(), tell))
+    candidates, concepts = _decide(bank, pairs, voted, config, store.config.model)
+    _write(root, candidates, concepts, identity)
+    return MineResult(root, concepts, len(images), resumed=False)
+
+
+def _chosen_concepts(bank: ConceptBank, config: MineConfig) -> ConceptBank:
+    ids = bank.table["concept_id"]
+    if config.concepts:
+        missing = sorted(set(config.concepts) - set(ids))
+        if missing:
+            raise ConfigError(
+                f"bank {config.bank} has no concept {missing[0]!r}: expected ids such as {ids.iloc[0]!r}."
+            )
+        return bank.select(np.flatnonzero(ids.isin(config.concepts)))
+    wanted = bank.table["component"] >= 0
+    if config.components is not None:
+        wanted &= bank.table["component"] < config.components
+    if not wanted.any():
+        raise ConfigError(f"bank {config.bank} has no components to mine.")
+    return bank.select(np.flatnonzero(wanted))
+
+
+def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
+    """Describe everything that decides the outcome; how it is run does not."""
+    settings = config.model_dump(
+        mode="json", exclude={"bank", "features", "device", "backend", "workers", "allow_pipe"}
+    )
+    bank_files = sorted(p for p in Path(config.bank).iterdir() if p.is_file())
+    pool = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
+    return {
+        "schema_version": 1,
+        "settings": settings,
+        "bank_sha256": {p.name: sha256_file(p) for p in bank_files},
+        "pool_sha256": hashlib.sha256(pool.encode()).hexdigest(),
+        "scorer": store.config.model,
+        "scorer_weights_sha256": store.config.weights_sha256,
+    }
+
+
+def _finished(root: Path, identity: dict[str, Any]) -> bool:
+    """Whether ``root`` holds the outcome of ``identity``; refuse what is of another one."""
+    started = root / "config.json"
+    if started.is_file():
+        if started.read_text(encoding="utf-8") != canonical_json(identity):
+            raise StoreError(
+                f"{root} was made with other settings, another bank or another pool: use the same, or write elsewhere."
+            )
+    elif root.exists() and any(root.iterdir()):
+        raise StoreError(f"{root} is not empty and holds no candidates: expected a new directory.")
+    else:
+        write_json(started, identity)
+    remove_leftovers(root)
+    return (root / "receipt.json").is_file()
+
+
+def _votes(
+    config: MineConfig, root: Path, images: pd.DataFrame, engine: Engine, tell: Callable[[str, int, int], None]
+) -> pd.DataFrame:
+    unfinished = root / "unfinished"
+    unfinished.mkdir(exist_ok=True)
+    remove_leftovers(unfinished)
+    starts = range(0, len(images), _CHUNK)
+    missing = [s for s in starts if not (unfinished / f"votes-{s:09d}.parquet").is_file()]
+    voters = Voters(config, sorted(images["class_id"].unique())) if missing else None
+
+    def vote(start: int) -> int:
+        assert voters is not None
+        votes = voters.vote(images.iloc[start : start + _CHUNK])
+        with atomic_path(unfinished / f"votes-{start:09d}.parquet") as temporary:
+            pq.write_table(pa.Table.from_pandas(votes), temporary)
+        return start
+
+    done = (len(starts) - len(missing)) * _CHUNK
+    for _ in engine.map(vote, missing):
+        done += _CHUNK
+        tell("voting", min(done, len(images)), len(images))
+    chunks = [pq.read_table(unfinished / f"votes-{s:09d}.parquet").to_pandas() for s in starts]
+    return pd.concat(chunks) if chunks else pd.DataFrame(columns=["phash"])
+
+
+def _decide(
+    bank: ConceptBank, pairs: pd.DataFrame, images: pd.DataFrame, config: MineConfig, scorer: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    models = [scorer, *config.agree]
+    images = images.assign(votes=_count_votes(images, len(config.agree)), models=_opinions(images, models))
+    # Voters' columns are now inside "models"; the image's own number is of no use to a reader.
+    images = images.drop(columns=[c for c in images if str(c).startswith(("predicted_", "probability_"))])
+    candidates = pairs.merge(images.drop(columns="class_id"), left_on="image", right_index=True).drop(columns="image")
+    chosen, summary = [], []
+    by_concept = dict(list(candidates.groupby("concept", sort=True)))
+    for number, concept in enumerate(bank.table.itertuples()):
+        found = choose(
+            by_concept.get(number, candidates.iloc[:0]),
+            min_agree=config.min_agree,
+            keep=config.keep,
+            near_duplicate_bits=config.near_duplicate_bits,
+        )
+        chosen.append(found)
+        summary.append(_summary(concept, found, config.keep))
+    return pd.concat(chosen, ignore_index=True).drop(columns="concept"), pd.DataFrame(summary)
+
+
+def _count_votes(images: pd.DataFrame, voters: int) -> Any:
+    # The scoring model's vote is certain: only images that it assigns to the class are looked at.
+    return 1 + sum((images[f"predicted_{i}"] == images["class_id"]).astype(int) for i in range(voters))
+
+
+def _opinions(images: pd.DataFrame, models: list[str]) -> pd.Series:
+    def opinion(row: dict[Hashable, Any], model: str, suffix: str) -> dict[str, Any]:
+        names = ("predicted", "predicted_name") if suffix else ("class_id", "class_name")
+        return {
+            "model": model,
+            "class_id": row[names[0] + suffix],
+            "class_name": row[names[1] + suffix],
+            "probability": row["probability" + suffix],
+        }
+
+    suffixes = ["", *(f"_{i}" for i in range(len(models) - 1))]
+    rows = images.to_dict("records")
+    opinions = [[opinion(row, m, s) for m, s in zip(models, suffixes, strict=True)] for row in rows]
+    return pd.Series(opinions, index=images.index, dtype=object)
+
+
+def _summary(concept: Any, found: pd.DataFrame, keep: int) -> dict[str, Any]:
+    counts = found["status"].value_counts()
+    kept = int(counts.get(Status.KEPT.value, 0))
+    return {
+        "concept_id": concept.concept_id,
+        "class_id": concept.class_id,
+        "class_name": concept.class_name,
+        "component": int(concept.component),
+        "found": len(found),
+        "agreed": len(found) - int(counts.get(Status.TOO_FEW_VOTES.value, 0)),
+        "near_duplicates": int(counts.get(Status.NEAR_DUPLICATE.value, 0)),
+        "kept": kept,
+        "enough": kept >= keep,
+    }
+
+
+def _write(root: Path, candidates: pd.DataFrame, concepts: pd.DataFrame, identity: dict[str, Any]) -> None:
+    for name, frame in (("candidates", candidates), ("concepts", concepts)):
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        with atomic_path(root / f"{name}.parquet") as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+    hashes = {f"{n}.parquet": sha256_file(root / f"{n}.parquet") for n in ("candidates", "concepts")}
+    write_json(root / "receipt.json", {"identity": identity, "outputs_sha256": hashes})
+    shutil.rmtree(root / "unfinished")

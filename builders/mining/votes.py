@@ -1,0 +1,114 @@
+"""What the other models say of a chunk of candidate images, and the images' perceptual hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+
+import imagehash
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.inference import ImageRunner, softmax
+from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.builders.mining.config import MineConfig
+from spurious_imagenet.errors import DataError, ModelError
+
+__all__ = ["Voters", "perceptual_hash"]
+
+
+def perceptual_hash(data: bytes, limits: DecodeLimits) -> str:
+    """Return the 64-bit DCT hash of an image's bytes as 16 hexadecimal digits."""
+    return str(imagehash.phash(Image.fromarray(decode_image(data, limits))))
+
+
+@dataclass(frozen=True)
+class _Voter:
+    classifier: Classifier
+    runner: ImageRunner
+
+
+class Voters:
+    """The other models, ready to vote.
+
+    Args:
+        config: Names them.
+        classes: Class ids that will be voted on.
+
+    Raises:
+        ModelError: A model cannot be loaded or lacks one of the classes.
+    """
+
+    def __init__(self, config: MineConfig, classes: Sequence[str]) -> None:
+        self._config = config
+        self._voters = [self._load(spec, classes) for spec in config.agree]
+        self.weights = [v.classifier.weights_sha256 for v in self._voters]
+
+    def _load(self, spec: str, classes: Sequence[str]) -> _Voter:
+        classifier = load_classifier(spec)
+        missing = [c for c in classes if c not in classifier.labels]
+        if missing:
+            raise ModelError(
+                f"{spec} cannot vote: it has no output for {len(missing)} of the mined classes, such as {missing[0]!r}."
+            )
+        config = self._config
+        backend = classifier.backend(config.backend, device=config.device, workers=config.workers)
+        return _Voter(classifier, ImageRunner(backend, classifier.preprocess, workers=config.workers))
+
+    def vote(self, images: pd.DataFrame) -> pd.DataFrame:
+        """Run every model over some images.
+
+        Args:
+            images: Rows with ``shard``, ``key``, ``offset``, ``size``, ``sha256`` and ``class_id``, ordered by shard.
+
+        Returns:
+            One row an image: ``phash``; and for voter i ``predicted_i`` (class id), ``predicted_name_i`` and
+            ``probability_i`` (of the row's class).
+
+        Raises:
+            DataError: An image is not the one that was scored, or cannot be read any more.
+        """
+        data = list(self._fetch(images))
+        limits = DecodeLimits()
+        try:
+            columns: dict[str, list[object]] = {"phash": [perceptual_hash(d, limits) for d in data]}
+        except UndecodableImageError as error:
+            raise DataError(f"a candidate image cannot be decoded any more: {error}.") from error
+        for i, voter in enumerate(self._voters):
+            predicted, names, probability = self._ask(voter, data, images)
+            columns |= {f"predicted_{i}": predicted, f"predicted_name_{i}": names, f"probability_{i}": probability}
+        return pd.DataFrame(columns, index=images.index)
+
+    def _fetch(self, images: pd.DataFrame) -> Iterator[bytes]:
+        rows = zip(images["shard"], images["key"], images["offset"], images["size"], images["sha256"], strict=True)
+        for shard, group in groupby(rows, key=lambda row: row[0]):
+            members = list(group)
+            ranges = [(int(offset), int(size)) for _, _, offset, size, _ in members]
+            for member, data in zip(
+                members, read_ranges(shard, ranges, allow_pipe=self._config.allow_pipe), strict=True
+            ):
+                if hashlib.sha256(data).hexdigest() != member[4]:
+                    raise DataError(f"image {member[1]} of {shard} has changed since its features were made.")
+                yield data
+
+    def _ask(
+        self, voter: _Voter, data: Sequence[bytes], images: pd.DataFrame
+    ) -> tuple[list[object], list[object], list[object]]:
+        labels = voter.classifier.labels
+        wanted = np.array([labels.index(c) for c in images["class_id"]])
+        predicted, names, probability = [], [], []
+        for output in voter.runner.run(partial(bytes, d) for d in data):
+            if output.rejects or not np.isfinite(output.logits).all():
+                reason = output.rejects[0][1] if output.rejects else "NaN or infinite logits"
+                raise DataError(f"{voter.classifier.spec} cannot vote on a candidate image: {reason}.")
+            best = output.logits.argmax(axis=1)
+            predicted += [labels.class_ids[b] for b in best]
+            names += [labels.class_names[b] for b in best]
+            probability += softmax(output.logits)[np.arange(len(best)), wanted[output.index]].tolist()
+        return predicted, names, probability

@@ -1,0 +1,147 @@
+"""The publishing stage: kept candidates, with their bytes, as parquet and a card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spurious_imagenet.benchmark.shards import parse_metadata, read_ranges
+from spurious_imagenet.builders.mining.select import Status
+from spurious_imagenet.builders.publish.config import PublishConfig
+from spurious_imagenet.builders.publish.schema import FEATURES, row_of, summarise
+from spurious_imagenet.data_cards import render_card
+from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.io import atomic_directory
+
+__all__ = ["PublishResult", "publish"]
+
+#: Rows a row group: what the Hub's viewer reads at once.
+_ROW_GROUP = 100
+_SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What was published.
+
+    Attributes:
+        path: The dataset folder.
+        images: Images in it.
+        concepts: One row a published concept: class, concept id, images.
+        left_out: One row a concept that was not published, with the images it had.
+        repeated: Images left out because another concept of the same class has them with a higher rank.
+    """
+
+    path: Path
+    images: int
+    concepts: pd.DataFrame
+    left_out: pd.DataFrame
+    repeated: int
+
+
+def publish(
+    config: PublishConfig, out: str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> PublishResult:
+    """Write kept candidates as a dataset that ``datasets.load_dataset(out)`` opens.
+
+    The images' original bytes are fetched from the shards by byte offset and compared with the hashes that were taken
+    when they were scored.
+
+    Args:
+        config: What to publish.
+        out: Dataset folder; appears whole, must not exist with content.
+        progress: Called with (images written, of all).
+
+    Raises:
+        StoreError: The candidates are unfinished, or ``out`` holds something.
+        ConfigError: A named concept has no candidates, or nothing is left to publish.
+        DataError: An image changed since it was mined.
+    """
+    candidates, receipt_scorer = _read_candidates(Path(config.candidates))
+    rows, left_out, repeated = _choose(candidates, config)
+    with atomic_directory(out) as directory:
+        data = directory / "data" / f"{_SPLIT}-00000-of-00001.parquet"
+        data.parent.mkdir(parents=True)
+        _write_parquet(data, rows, config, progress or (lambda *_: None))
+        concepts = summarise(rows)
+        card = render_card(
+            name=config.name,
+            split=_SPLIT,
+            images=len(rows),
+            concepts=[{str(k): v for k, v in c.items()} for c in concepts.to_dict("records")],
+            models=[m["model"] for m in rows["models"].iloc[0]],
+            scorer=receipt_scorer,
+            min_agree=int(rows["votes"].min()),
+        )
+        (directory / "README.md").write_text(card, encoding="utf-8")
+    return PublishResult(Path(out), len(rows), concepts, left_out, repeated)
+
+
+def _read_candidates(path: Path) -> tuple[pd.DataFrame, str]:
+    if not (path / "receipt.json").is_file():
+        raise StoreError(
+            f"{path} holds no finished candidates: receipt.json is missing; run `spurious mine` to its end."
+        )
+    table = pq.read_table(path / "candidates.parquet")
+    frame = table.to_pandas()
+    scorer = str(frame["models"].iloc[0][0]["model"]) if len(frame) else ""
+    return frame, scorer
+
+
+def _choose(candidates: pd.DataFrame, config: PublishConfig) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Return the rows to publish, the concepts left out, and how many repeated images were dropped."""
+    unknown = sorted(set(config.concepts) - set(candidates["concept_id"]))
+    if unknown:
+        raise ConfigError(f"concept {unknown[0]!r} has no candidates in {config.candidates}.")
+    kept = candidates[candidates["status"] == Status.KEPT.value]
+    if config.concepts:
+        kept = kept[kept["concept_id"].isin(config.concepts)]
+    # An image may serve several components of a class; it counts once, where it ranks best.
+    once = kept.sort_values(["rank", "component"], kind="stable").drop_duplicates(["class_id", "sha256"])
+    counts = once.groupby("concept_id")["sha256"].transform("size")
+    rows, few = once[counts >= config.min_images], once[counts < config.min_images]
+    if config.per_concept is not None:
+        rows = rows.sort_values("rank", kind="stable").groupby("concept_id").head(config.per_concept)
+    if rows.empty:
+        raise ConfigError(
+            f"nothing to publish: no concept in {config.candidates} has {config.min_images} kept images or more."
+        )
+    ordered = rows.sort_values(["class_id", "component", "rank"], kind="stable").reset_index(drop=True)
+    return ordered, summarise(few), len(kept) - len(once)
+
+
+def _write_parquet(path: Path, rows: pd.DataFrame, config: PublishConfig, progress: Callable[[int, int], None]) -> None:
+    schema = FEATURES.arrow_schema
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, len(rows), _ROW_GROUP):
+            group = rows.iloc[start : start + _ROW_GROUP]
+            content = list(_with_bytes(group, config.allow_pipe))
+            writer.write_table(pa.Table.from_pylist(content, schema=schema), row_group_size=_ROW_GROUP)
+            progress(start + len(group), len(rows))
+
+
+def _with_bytes(rows: pd.DataFrame, allow_pipe: bool) -> Iterator[dict[str, Any]]:
+    """Fetch image and metadata of each row, shard by shard; yield the published rows in their own order."""
+    records = rows.to_dict("records")
+    fetched: dict[int, dict[str, Any]] = {}
+    for shard in sorted(set(rows["shard"])):
+        here = [i for i, r in enumerate(records) if r["shard"] == shard]
+        ranges = [(int(r[o]), int(r[s])) for i in here for r in [records[i]] for o, s in _RANGES]
+        pieces = read_ranges(shard, ranges, allow_pipe=allow_pipe)
+        for i in here:
+            data, meta = next(pieces), next(pieces)
+            row = {str(k): v for k, v in records[i].items()}
+            if hashlib.sha256(data).hexdigest() != row["sha256"]:
+                raise DataError(f"image {row['key']} of {shard} has changed since it was mined.")
+            fetched[i] = row_of(row, data, parse_metadata(meta, b""))
+    yield from (fetched[i] for i in range(len(records)))
+
+
+_RANGES = (("offset", "size"), ("meta_offset", "meta_size"))

@@ -1,0 +1,75 @@
+"""Rendering a dataset's README from its template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+__all__ = ["render_card"]
+
+
+def render_card(
+    *,
+    name: str,
+    split: str,
+    images: int,
+    concepts: Sequence[dict[str, Any]],
+    models: Sequence[str],
+    scorer: str,
+    min_agree: int,
+) -> str:
+    """Render the card of a dataset of spurious images.
+
+    Args:
+        name: Title.
+        split: The one split.
+        images: Number of images.
+        concepts: One mapping a concept: ``class_name``, ``class_id``, ``concept_id``, ``images``.
+        models: Specs of the models that voted, the scoring model first.
+        scorer: Spec of the scoring model.
+        min_agree: Fewest votes that any image has.
+
+    Returns:
+        Markdown with YAML front matter.
+    """
+    front = {
+        "pretty_name": name,
+        "task_categories": ["image-classification"],
+        "tags": ["spurious-features", "robustness", "spurious-imagenet"],
+        "size_categories": [_size_category(images)],
+        "annotations_creators": ["machine-generated"],
+        "configs": [
+            {"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": "data/*.parquet"}]}
+        ],
+    }
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filter below escapes
+    environment.filters["md"] = _escape_markdown
+    template = environment.from_string((files(__package__) / "templates" / "dataset.md.j2").read_text(encoding="utf-8"))
+    return template.render(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+        name=name,
+        split=split,
+        images=images,
+        concepts=concepts,
+        models=models,
+        scorer=scorer,
+        min_agree=min_agree,
+    )
+
+
+def _size_category(images: int) -> str:
+    for limit, text in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
+        if images < limit:
+            return text
+    return "1M<n<10M"
+
+
+def _escape_markdown(value: object) -> str:
+    """Make text inert in Markdown and HTML: names come from users' folders and labels."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#!|" else c for c in text)

@@ -1,0 +1,47 @@
+"""``spurious components``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.builders.components import ComponentsConfig, build_bank
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
+from spurious_imagenet.errors import StoreError
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Model spec: the one that made the features.")],
+    features: Annotated[Path, typer.Option(help="Feature store of the labelled training images.")],
+    out: Annotated[Path, typer.Option(help="Concept bank to write.")],
+    top: Annotated[int, typer.Option(help="Components kept of each class; the rest is one residual row.", min=1)] = 128,
+    image_size: ImageSize = None,
+) -> None:
+    """Find the class-wise neural PCA components of a model (SFE eq. 1-6)."""
+    store = FeatureStore.open(features)
+    classifier = load_classifier(model, image_size=image_size)
+    if classifier.weights_sha256 != store.config.weights_sha256:
+        raise StoreError(
+            f"{features} holds features of {store.config.model} (weights {store.config.weights_sha256[:12]}), not of "
+            f"{model} (weights {classifier.weights_sha256[:12]})."
+        )
+    with progress_bar("classes") as bar:
+        task = bar.add_task("components", total=None, note="")
+        bank = build_bank(
+            store,
+            classifier.linear_head(),
+            classifier.labels,
+            validated(ComponentsConfig, top=top),
+            progress=lambda done, n: bar.update(task, completed=done, total=n),
+        )
+    bank.save(out)
+    for reject in bank.info.rejects:
+        console.print(f"  left out: {reject}", highlight=False, markup=False)
+    classes = bank.table["class_id"].nunique()
+    typer.echo(f"{out}: {len(bank)} concepts of {classes} classes; {len(bank.info.rejects)} classes left out.")

@@ -1,0 +1,79 @@
+"""``spurious mine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spurious_imagenet.builders.mining import MineConfig, MineResult, mine
+from spurious_imagenet.cli.options import Backend, Device, Workers, progress_bar, validated
+
+__all__ = ["command"]
+
+
+def command(
+    bank: Annotated[Path, typer.Option(help="Concept bank of the scoring model.")],
+    features: Annotated[Path, typer.Option(help="Feature store of the pool, by the scoring model.")],
+    out: Annotated[Path, typer.Option(help="Candidates directory; an unfinished one is resumed.")],
+    agree: Annotated[
+        list[str] | None, typer.Option(help="Model spec of a further voter; give it once a model.")
+    ] = None,
+    min_agree: Annotated[int, typer.Option(help="Votes needed, the scoring model's included.", min=1)] = 2,
+    top: Annotated[int, typer.Option(help="Images of highest α looked at for each concept.", min=1)] = 625,
+    keep: Annotated[int, typer.Option(help="Images kept for each concept.", min=1)] = 75,
+    components: Annotated[int, typer.Option(help="Mine the first so many components of every class.", min=1)] = 10,
+    concept: Annotated[list[str] | None, typer.Option(help="Mine this concept id only; may be given often.")] = None,
+    near_duplicate_bits: Annotated[
+        int, typer.Option(help="Largest hash distance of near-duplicates.", min=0, max=64)
+    ] = 6,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    workers: Workers = None,
+    allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
+) -> None:
+    """Find the images of a pool that show a component without, perhaps, the class.
+
+    Keeps the images of highest α that the scoring model assigns to the class and on which enough models agree.
+    Rerun the same command to go on after an interruption.
+    """
+    config = validated(
+        MineConfig,
+        bank=str(bank),
+        features=str(features),
+        agree=tuple(agree or ()),
+        min_agree=min_agree,
+        top=top,
+        keep=keep,
+        components=components,
+        concepts=tuple(concept or ()),
+        near_duplicate_bits=near_duplicate_bits,
+        device=device,
+        backend=backend,
+        workers=workers,
+        allow_pipe=allow_pipe,
+    )
+    with progress_bar("images") as bar:
+        tasks = {step: bar.add_task(step, total=None, note="") for step in ("scoring", "voting")}
+        result = mine(config, out, progress=lambda step, done, n: bar.update(tasks[step], completed=done, total=n))
+    _show(result, config)
+
+
+def _show(result: MineResult, config: MineConfig) -> None:
+    concepts = result.concepts
+    table = Table(title=f"candidates of {len(concepts)} concepts in {result.path}", title_justify="left")
+    for header in ("class", "component", "found", "agreed", "near-duplicates", "kept", ""):
+        table.add_column(header, justify="left" if header in {"class", ""} else "right")
+    for c in concepts.itertuples():
+        remark = "" if c.enough else f"too few: {c.kept} of {config.keep}"
+        counts = (c.component, c.found, c.agreed, c.near_duplicates, c.kept)
+        table.add_row(str(c.class_name), *map(str, counts), remark)
+    Console().print(table)
+    few = int((~concepts["enough"]).sum())
+    typer.echo(
+        f"{result.images} images looked at, {int(concepts['kept'].sum())} kept; {few} of {len(concepts)} concepts have "
+        f"fewer than {config.keep} ({config.min_agree} of {1 + len(config.agree)} models must agree)."
+    )
