@@ -98,6 +98,8 @@ def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
         raise
     except UnidentifiedImageError:
         raise UndecodableImageError(f"not an image: expected one of {', '.join(_FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise UndecodableImageError(f"decompression bomb: expected at most {limits.max_pixels} pixels") from error
     except Exception as error:  # Pillow's plugins raise many types on malformed input; each is a reject, never a crash
         raise UndecodableImageError(f"cannot be decoded: {_one_line(error)}") from error
 

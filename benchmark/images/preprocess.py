@@ -159,7 +159,7 @@ def _resize(image: NDArray[np.uint8], height: int, width: int, interpolation: st
         return image
     if interpolation not in _TORCH_MODES:
         return np.asarray(Image.fromarray(image).resize((width, height), _PILLOW_MODES[interpolation]))
-    # Torch's uint8 kernel is 3-4x faster than Pillow's and gives the same picture to one grey level.
+    # Torch's uint8 kernel is 3-4x faster than Pillow's and gives the same picture to two grey levels.
     tensor = torch.from_numpy(image if image.flags.writeable else image.copy()).permute(2, 0, 1).unsqueeze(0)
     resized = torch.nn.functional.interpolate(tensor, (height, width), mode=interpolation, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()

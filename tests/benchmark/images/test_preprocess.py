@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import picture
+from PIL import Image
+from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Protocol
+from spurious_imagenet.errors import ConfigError, ModelError
+from torchvision import transforms
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (333, 500), (256, 256), (1000, 90), (64, 64)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_equals_the_torchvision_pipeline_to_two_grey_levels(size: tuple[int, int], interpolation: str) -> None:
+    image = picture(1, size)
+    ours = Preprocess.evaluation(224, 0.875, interpolation, MEAN, STD).apply(np.asarray(image))
+    mode = transforms.InterpolationMode(interpolation)
+    reference = transforms.Compose([transforms.Resize(256, mode), transforms.CenterCrop(224)])(image)
+    assert ours.shape == (224, 224, 3)
+    difference = np.abs(ours.astype(int) - np.asarray(reference))
+    assert difference.max() <= 2
+    assert difference.mean() < 0.1
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "lanczos"])
+def test_other_interpolations_are_pillows(interpolation: str) -> None:
+    image = picture(2, (100, 80))
+    ours = Preprocess.evaluation(32, 1.0, interpolation, MEAN, STD).apply(np.asarray(image))
+    reference = transforms.CenterCrop(32)(image.resize((40, 32), getattr(Image.Resampling, interpolation.upper())))
+    np.testing.assert_array_equal(ours, np.asarray(reference))
+
+
+def test_squash_keeps_everything() -> None:
+    image = np.zeros((40, 400, 3), np.uint8)
+    image[:, :20] = 255
+    squashed = Preprocess.evaluation(64, 1.0, "bicubic", MEAN, STD, "squash").apply(image)
+    assert squashed[:, 0].min() > 200
+    assert Preprocess.evaluation(64, 1.0, "bicubic", MEAN, STD).apply(image).max() == 0
+
+
+def test_paper_protocol_is_as_published() -> None:
+    own = Preprocess.evaluation(224, 0.95, "bilinear", MEAN, STD, "squash")
+    validation = own.for_protocol(Protocol.PAPER, "validation")
+    assert (validation.resize, validation.size, validation.interpolation) == (256, 224, "bicubic")
+    assert validation.resize_mode == "shortest"
+    assert own.for_protocol(Protocol.PAPER, "spurious").resize == 224
+    larger = Preprocess.evaluation(288, 1.0, "bicubic", MEAN, STD)
+    assert larger.for_protocol(Protocol.PAPER, "validation").resize == int(256 / 224 * 288)
+    assert own.for_protocol(Protocol.STANDARD, "spurious") == own
+
+
+def test_custom_transform_is_checked_and_standard_only() -> None:
+    compose = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(32), transforms.ToTensor()])
+    custom = CustomTransform(compose)
+    assert custom.size == 32
+    assert custom.for_protocol(Protocol.STANDARD, "validation") is custom
+    with pytest.raises(ConfigError, match="standard"):
+        custom.for_protocol(Protocol.PAPER, "validation")
+    with pytest.raises(ModelError, match="expected a torch.Tensor"):
+        CustomTransform(lambda image: np.asarray(image))
