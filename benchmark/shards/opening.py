@@ -76,7 +76,7 @@ def open_shard(url: str, *, scratch: Path | None = None, allow_pipe: bool = Fals
 
 def _spool_remote(url: str, file: IO[bytes]) -> str:
     fs, path = filesystem(url)
-    options = {"block_size": 0} if is_http(url) else {"block_size": _REQUEST, "cache_type": "readahead"}
+    options = {"block_size": 0} if is_http(url) else {"block_size": _REQUEST}
     with fs.open(path, "rb", **options) as stream:
         return _copy(stream, file, url)
 

@@ -106,7 +106,7 @@ def _is_permanent(error: BaseException) -> bool:
     if isinstance(error, aiohttp.ClientResponseError):
         return 400 <= error.status < 500 and error.status not in _TEMPORARY_STATUS
     kinds = (FileNotFoundError, IsADirectoryError, PermissionError, ImportError, NotImplementedError, ValueError)
-    return isinstance(error, (*kinds, aiohttp.InvalidURL, aiohttp.ServerFingerprintMismatch))
+    return isinstance(error, kinds)
 
 
 def supports_ranges(fs: fsspec.AbstractFileSystem, path: str, address: str) -> bool:

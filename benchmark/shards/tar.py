@@ -102,7 +102,7 @@ class _Walk:
         position = 0
         while any(block := self._block_at(position)):
             member, end = self._member(block, position)
-            if end <= position:
+            if member.size < 0 or end <= position:
                 raise self._damage(position, "the header gives a negative size")
             if member.offset + member.size > self._size:
                 raise self._damage(
@@ -120,7 +120,7 @@ class _Walk:
         block = os.pread(self._file.fileno(), _BLOCK, position)
         if len(block) < _BLOCK:
             what = "it is cut inside a header" if block else "it ends without the end-of-archive marker"
-            raise self._damage(min(position, self._size), what)
+            raise self._damage(self._size, what)
         return block
 
     def _member(self, block: bytes, position: int) -> tuple[Member, int]:
