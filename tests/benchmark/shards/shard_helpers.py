@@ -47,7 +47,9 @@ class WebFiles:
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
         self.ranges = True
-        self.failures: list[int | str] = []  # answers for the next GETs: a status, or "cut" for half a body
+        self.failures: list[
+            int | str
+        ] = []  # answers for the next GETs: a status, "cut" (half a body) or "garbage" (twice as much)
         self.requests: list[tuple[str, str | None]] = []
         self.body_bytes = 0
 
@@ -78,6 +80,8 @@ def _handler(web: WebFiles) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 return
             status, part, total = 200, body, len(body)
+            if failure == "garbage":
+                part = body * 4  # announced, and half of it sent
             if asked and web.ranges:
                 first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", asked).groups()
                 part = body[int(first) : int(last) + 1 if last else None]
@@ -89,7 +93,7 @@ def _handler(web: WebFiles) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if head:
                 return
-            if failure == "cut":
+            if failure in ("cut", "garbage"):
                 part = part[: len(part) // 2]
                 self.close_connection = True
             try:

@@ -37,15 +37,19 @@ def test_offsets_are_those_of_tarfile(tmp_path: Path, fmt: int) -> None:
             assert data[sample.cls_offset :][: sample.cls_size] == b"cls" * 300
 
 
-def test_global_pax_headers_apply(tmp_path: Path) -> None:
+@pytest.mark.parametrize("headers", [{"comment": "made for a test"}, {"path": "all.jpg"}])
+def test_global_pax_headers_apply(tmp_path: Path, headers: dict[str, str]) -> None:
     path = tmp_path / "x.tar"
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "made for a test"}) as tar:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
         for name in ("a.jpg", "b.jpg"):
             info = tarfile.TarInfo(name)
             info.size = 3
             tar.addfile(info, (tmp_path / "three").open("rb") if (tmp_path / "three").write_bytes(b"abc") else None)
     found = index_shard(local(path))
-    assert [(s.key, path.read_bytes()[s.offset :][:3]) for s in found.samples] == [("a", b"abc"), ("b", b"abc")]
+    names = [s.member for s in found.samples] + [name for name, _ in found.rejects]
+    with tarfile.open(path) as tar:
+        assert names == tar.getnames() == (["all.jpg"] * 2 if "path" in headers else ["a.jpg", "b.jpg"])
+    assert all(path.read_bytes()[s.offset :][: s.size] == b"abc" for s in found.samples)
 
 
 def test_keys_and_bytes_agree_with_webdataset(tmp_path: Path) -> None:
@@ -110,6 +114,9 @@ def test_metadata_belongs_to_the_image_beside_it(tmp_path: Path) -> None:
     apart = index(tmp_path, [("a.json", b"{}"), ("b.cls", b"7"), ("b.jpg", b"1"), ("a.jpg", b"1"), ("c.json", b"{}")])
     assert [(s.key, s.meta_size, s.cls_size) for s in apart.samples] == [("b", 0, 1), ("a", 2, 0)]
     assert apart.rejects == (("c", "no image"),)
+    late = index(tmp_path, [("a.jpg", b"1"), ("a.json", b"{}"), ("b.jpg", b"1"), ("a.json", b"[10]"), ("a.cls", b"12")])
+    assert [(s.key, s.meta_size, s.cls_size) for s in late.samples] == [("a", 2, 2), ("b", 0, 0)]
+    assert late.ignored == Counter({"json": 1})
 
 
 def test_names_that_are_not_utf8_stay_writable(tmp_path: Path) -> None:

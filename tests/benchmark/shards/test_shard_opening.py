@@ -68,7 +68,7 @@ def test_memory_shards_are_streamed(tar: Path, tmp_path: Path) -> None:
     check("memory://opening/x.tar", tar, tmp_path / "scratch")
 
 
-@pytest.mark.parametrize("failures", [[503, 500, 429], ["cut", "cut"], ["cut", 502]])
+@pytest.mark.parametrize("failures", [[503, 500, 429], ["cut", "cut"], ["cut", 502], ["garbage"]])
 def test_passing_failures_are_retried_from_the_start(
     web: WebFiles, address: str, tar: Path, tmp_path: Path, failures: list
 ) -> None:
