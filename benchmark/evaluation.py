@@ -164,13 +164,14 @@ def _score(
 def _score_validation(
     runner: ImageRunner, transform: Any, val: str, data: SpuriousDataset, classifier: Classifier
 ) -> tuple[_Scores, list[tuple[str, str]]]:
-    found = validation_images(val, data.class_names, classifier.labels)
+    unusable: list[tuple[str, str]] = []
+    found = validation_images(val, data.class_names, classifier.labels, unusable)
     scores, rejects = _score(runner, transform, ((i.class_id, i.name, i.read) for i in found), classifier.labels)
     have = {class_id for class_id, _ in scores.groups}
     missing = [c for c in data.class_names if c not in have]
     if missing:
         raise DataError(f"{val} has no readable validation image of {len(missing)} classes, such as {missing[0]!r}.")
-    return scores, rejects
+    return scores, unusable + rejects
 
 
 def _score_spurious(runner: ImageRunner, transform: Any, data: SpuriousDataset, classifier: Classifier) -> _Scores:

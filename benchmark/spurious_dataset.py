@@ -52,8 +52,12 @@ class SpuriousDataset:
 
     @staticmethod
     def _open(source: str | Path, split: str) -> Any:
-        from datasets import load_dataset
+        from datasets import disable_progress_bars, load_dataset
 
+        disable_progress_bars()
+        is_path = isinstance(source, Path) or source.startswith((".", "/", "~")) or source.count("/") > 1
+        if is_path and not Path(source).expanduser().is_dir():
+            raise DataError(f"there is no dataset folder {source}.")
         try:
             return load_dataset(str(source), split=split)
         except Exception as error:

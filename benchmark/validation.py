@@ -32,7 +32,9 @@ class ValidationImage:
     read: Callable[[], bytes]
 
 
-def validation_images(source: str, classes: Collection[str], labels: LabelSpace) -> Iterator[ValidationImage]:
+def validation_images(
+    source: str, classes: Collection[str], labels: LabelSpace, rejects: list[tuple[str, str]]
+) -> Iterator[ValidationImage]:
     """Go through the validation images of some classes; those of other classes are not read.
 
     Args:
@@ -40,6 +42,7 @@ def validation_images(source: str, classes: Collection[str], labels: LabelSpace)
             :func:`~spurious_imagenet.benchmark.shards.expand_shards` takes them.
         classes: Class ids that are wanted.
         labels: Names the classes of shards that only carry ``.cls`` indices.
+        rejects: Gets the name and reason of each sample of a shard that holds no usable image.
 
     Raises:
         DataError: There is nothing at ``source``.
@@ -48,7 +51,7 @@ def validation_images(source: str, classes: Collection[str], labels: LabelSpace)
     if folder.is_dir() and not any(folder.glob("*.tar")):
         yield from _from_folder(folder, classes)
     else:
-        yield from _from_shards(source, classes, labels)
+        yield from _from_shards(source, classes, labels, rejects)
 
 
 def _from_folder(folder: Path, classes: Collection[str]) -> Iterator[ValidationImage]:
@@ -63,13 +66,17 @@ def _from_folder(folder: Path, classes: Collection[str]) -> Iterator[ValidationI
                 yield ValidationImage(directory.name, str(path), path.read_bytes)
 
 
-def _from_shards(source: str, classes: Collection[str], labels: LabelSpace) -> Iterator[ValidationImage]:
+def _from_shards(
+    source: str, classes: Collection[str], labels: LabelSpace, rejects: list[tuple[str, str]]
+) -> Iterator[ValidationImage]:
     for url in expand_shards([source]):
         with open_shard(url) as shard, shard.path.open("rb") as file:
-            for sample in index_shard(shard).samples:
-                class_id, index, *_ = read_metadata(file, sample)
-                if class_id is None and index is not None and 0 <= index < len(labels):
-                    class_id = labels.class_ids[index]
+            index = index_shard(shard)
+            rejects += [(f"{url}/{key}", reason) for key, reason in index.rejects]
+            for sample in index.samples:
+                class_id, cls, *_ = read_metadata(file, sample)
+                if class_id is None and cls is not None and 0 <= cls < len(labels):
+                    class_id = labels.class_ids[cls]
                 if class_id is not None and class_id in classes:
                     # Read at once: the shard may be a temporary file that is gone when the images are scored.
                     data = os.pread(file.fileno(), sample.size, sample.offset)

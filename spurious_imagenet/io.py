@@ -14,7 +14,15 @@ from typing import Any
 
 from spurious_imagenet.errors import StoreError
 
-__all__ = ["atomic_directory", "atomic_path", "canonical_json", "remove_leftovers", "sha256_file", "write_json"]
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "canonical_json",
+    "is_unused",
+    "remove_leftovers",
+    "sha256_file",
+    "write_json",
+]
 
 _TEMPORARY = ".tmp-"
 
@@ -85,6 +93,12 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_unused(directory: str | Path) -> bool:
+    """Tell whether a directory is missing, or holds nothing but temporary files that a killed run left."""
+    path = Path(directory)
+    return not path.exists() or (path.is_dir() and all(p.name.startswith(_TEMPORARY) for p in path.iterdir()))
 
 
 def remove_leftovers(directory: str | Path) -> int:

@@ -40,6 +40,8 @@ class BankInfo(BaseModel):
     """Hash of the configuration (model, preprocessing) of the feature store the bank was made from."""
     config: dict[str, Any] = {}
     """The configuration of the stage that made the bank."""
+    counts: dict[str, int] = {}
+    """What that stage counted, such as the images it could not use."""
     rejects: tuple[dict[str, Any], ...] = ()
     """What could not become a concept, each with its reason."""
 
@@ -89,7 +91,7 @@ class ConceptBank:
 
     def select(self, rows: NDArray[Any] | list[int]) -> ConceptBank:
         """Return the bank of the given rows (indices or a boolean mask), in that order."""
-        index = np.arange(len(self))[np.asarray(rows)]
+        index = np.arange(len(self))[rows]
         table = self.table.iloc[index].reset_index(drop=True)
         return ConceptBank(self.directions[index], self.offsets[index], table, self.info)
 

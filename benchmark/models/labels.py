@@ -91,7 +91,8 @@ def imagenet_label_space(name: str = "imagenet-1k") -> LabelSpace:
         raise ModelError(f"label space {name!r} is unknown: expected one of {known}.")
     info: Any = ImageNetInfo(name)
     ids = tuple(info.label_names())
-    return LabelSpace(name, ids, tuple(info.index_to_description(i) for i in range(len(ids))))
+    # A synset lists its synonyms; the first one names it.
+    return LabelSpace(name, ids, tuple(info.index_to_description(i).partition(",")[0] for i in range(len(ids))))
 
 
 def label_space_for(

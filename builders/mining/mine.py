@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.images import DecodeLimits
 from spurious_imagenet.builders.engine import Engine, LocalEngine
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
@@ -29,7 +30,7 @@ from spurious_imagenet.builders.mining.select import Status, choose
 from spurious_imagenet.builders.mining.votes import Voters
 from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import ConfigError, StoreError
-from spurious_imagenet.io import atomic_path, canonical_json, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
 
 __all__ = ["MineResult", "mine"]
 
@@ -87,7 +88,8 @@ def mine(
     top = top_of_assigned(bank, store, config.top, lambda done, n: tell("scoring", done, n))
     pairs = candidate_pairs(bank, top)
     images = image_rows(store, top.parts, pairs)
-    voted = images.join(_votes(config, root, images, engine or LocalEngine(), tell))
+    limits = DecodeLimits.model_validate(store.config.preprocess.get("limits", {}))
+    voted = images.join(_votes(config, root, images, limits, engine or LocalEngine(), tell))
     candidates, concepts = _decide(bank, pairs, voted, config, store.config.model)
     _write(root, candidates, concepts, identity)
     return MineResult(root, concepts, len(images), resumed=False)
@@ -135,23 +137,31 @@ def _finished(root: Path, identity: dict[str, Any]) -> bool:
             raise StoreError(
                 f"{root} was made with other settings, another bank or another pool: use the same, or write elsewhere."
             )
-    elif root.exists() and any(root.iterdir()):
+    elif not is_unused(root):
         raise StoreError(f"{root} is not empty and holds no candidates: expected a new directory.")
     else:
         write_json(started, identity)
     remove_leftovers(root)
-    return (root / "receipt.json").is_file()
+    if not (root / "receipt.json").is_file():
+        return False
+    shutil.rmtree(root / "unfinished", ignore_errors=True)  # of a run that was killed after its last file
+    return True
 
 
 def _votes(
-    config: MineConfig, root: Path, images: pd.DataFrame, engine: Engine, tell: Callable[[str, int, int], None]
+    config: MineConfig,
+    root: Path,
+    images: pd.DataFrame,
+    limits: DecodeLimits,
+    engine: Engine,
+    tell: Callable[[str, int, int], None],
 ) -> pd.DataFrame:
     unfinished = root / "unfinished"
     unfinished.mkdir(exist_ok=True)
     remove_leftovers(unfinished)
     starts = range(0, len(images), _CHUNK)
     missing = [s for s in starts if not (unfinished / f"votes-{s:09d}.parquet").is_file()]
-    voters = Voters(config, sorted(images["class_id"].unique())) if missing else None
+    voters = Voters(config, sorted(images["class_id"].unique()), limits) if missing else None
 
     def vote(start: int) -> int:
         assert voters is not None
@@ -175,7 +185,9 @@ def _decide(
     images = images.assign(votes=_count_votes(images, len(config.agree)), models=_opinions(images, models))
     # Voters' columns are now inside "models"; the image's own number is of no use to a reader.
     images = images.drop(columns=[c for c in images if str(c).startswith(("predicted_", "probability_"))])
-    candidates = pairs.merge(images.drop(columns="class_id"), left_on="image", right_index=True).drop(columns="image")
+    candidates = pairs.merge(images.drop(columns=["class_id", "class_name"]), left_on="image", right_index=True).drop(
+        columns="image"
+    )
     chosen, summary = [], []
     by_concept = dict(list(candidates.groupby("concept", sort=True)))
     for number, concept in enumerate(bank.table.itertuples()):

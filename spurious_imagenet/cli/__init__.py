@@ -75,7 +75,7 @@ def root() -> None:
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error and a non-zero exit."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets"):
+    for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     warnings.filterwarnings("ignore")

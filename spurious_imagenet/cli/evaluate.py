@@ -35,30 +35,27 @@ def command(
     record.save(out)
     console = Console()
     console.print(_table(record))
-    console.print(
-        f"protocol [bold]{record.protocol.value}[/bold]; spurious_ap is the published mAUC (average precision), "
-        f"spurious_auc is ROC AUC. Record: {out}",
-        highlight=False,
-    )
+    console.print(_LEGEND, highlight=False, markup=False)
+    console.print(f"protocol {record.protocol.value}, record {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+_LEGEND = """\
+AP: spurious_ap, average precision, the published "mAUC"; chance: its value for a model that cannot tell class from cue.
+AUC: spurious_auc, ROC AUC, 0.5 by chance. p: mean probability of the class. as k: share classified as the class."""
 
 
 def _table(record: EvalRecord) -> Table:
-    table = Table(title=f"{record.model}, protocol {record.protocol.value}", title_justify="left", show_footer=True)
-    columns = {
-        "class": "mean",
-        "val": str(sum(c.validation_images for c in record.classes)),
-        "spurious": str(sum(c.spurious_images for c in record.classes)),
-        "spurious_ap ↑": f"{record.mean.spurious_ap:.3f}",
-        "chance": f"{record.mean.chance_ap:.3f}",
-        "spurious_auc ↑": f"{record.mean.spurious_auc:.3f}",
-        "p(k) val": f"{record.mean.validation_probability:.3f}",
-        "p(k) spurious ↓": f"{record.mean.spurious_probability:.3f}",
-        "as k, val": f"{record.mean.validation_predicted:.0%}",
-        "as k, spurious ↓": f"{record.mean.spurious_predicted:.0%}",
-    }
-    for header, footer in columns.items():
-        justify = "left" if header == "class" else "right"
-        table.add_column(header, footer=footer, justify=justify)  # type: ignore[arg-type]
+    title = f"{record.model}, protocol {record.protocol.value}"
+    table = Table(title=title, title_justify="left", show_footer=True, padding=(0, 0, 0, 1))
+    mean = _values(record.mean)
+    images = [
+        str(sum(c.validation_images for c in record.classes)),
+        str(sum(c.spurious_images for c in record.classes)),
+    ]
+    headers = ("val", "spur.", "AP ↑", "chance", "AUC ↑", "p val", "p spur. ↓", "as k val", "as k spur. ↓")
+    table.add_column("class", footer="mean", no_wrap=True, overflow="ellipsis", max_width=24)
+    for header, footer in zip(headers, [*images, *mean], strict=True):
+        table.add_column(header, footer=footer, justify="right")
     for c in sorted(record.classes, key=lambda c: c.spurious_ap):
         table.add_row(c.class_name, str(c.validation_images), str(c.spurious_images), *_values(c))
     return table

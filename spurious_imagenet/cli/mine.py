@@ -14,6 +14,8 @@ from spurious_imagenet.cli.options import Backend, Device, Workers, progress_bar
 
 __all__ = ["command"]
 
+_SHOWN = 60
+
 
 def command(
     bank: Annotated[Path, typer.Option(help="Concept bank of the scoring model.")],
@@ -67,11 +69,13 @@ def _show(result: MineResult, config: MineConfig) -> None:
     table = Table(title=f"candidates of {len(concepts)} concepts in {result.path}", title_justify="left")
     for header in ("class", "component", "found", "agreed", "near-duplicates", "kept", ""):
         table.add_column(header, justify="left" if header in {"class", ""} else "right")
-    for c in concepts.itertuples():
+    for c in concepts.head(_SHOWN).itertuples():
         remark = "" if c.enough else f"too few: {c.kept} of {config.keep}"
         counts = (c.component, c.found, c.agreed, c.near_duplicates, c.kept)
         table.add_row(str(c.class_name), *map(str, counts), remark)
     Console().print(table)
+    if len(concepts) > _SHOWN:
+        typer.echo(f"… and {len(concepts) - _SHOWN} more in {result.path}/concepts.parquet")
     few = int((~concepts["enough"]).sum())
     typer.echo(
         f"{result.images} images looked at, {int(concepts['kept'].sum())} kept; {few} of {len(concepts)} concepts have "
