@@ -12,6 +12,7 @@ Each part is a directory that appears in one rename, so it is there whole or not
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.io import atomic_directory, canonical_json, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
 
 __all__ = ["ROW_SCHEMA", "FeaturePart", "FeatureStore", "PartReceipt", "Reject", "StoreConfig", "part_name"]
 
@@ -179,7 +180,7 @@ class FeatureStore:
                     f"{root} was made with another configuration ({', '.join(changed)} differ): "
                     "resume with the same model and options, or write to another directory."
                 )
-        elif root.exists() and any(root.iterdir()) and not (root / "parts").is_dir():
+        elif not is_unused(root):
             raise StoreError(f"{root} is not empty and not a feature store: expected a new directory.")
         else:
             write_json(root / "store.json", config.model_dump(mode="json"))
@@ -247,7 +248,10 @@ class FeatureStore:
         path = self.path / "parts" / part_name(shard)
         refused = tuple(rejects)
         with atomic_directory(path) as directory:
-            np.save(directory / "features.npy", features, allow_pickle=False)
+            # Written by way of memory: numpy reports a full disk without saying that the disk is full.
+            content = io.BytesIO()
+            np.save(content, features, allow_pickle=False)
+            (directory / "features.npy").write_bytes(content.getbuffer())
             pq.write_table(rows.cast(ROW_SCHEMA), directory / "rows.parquet", compression="zstd")
             receipt = PartReceipt(
                 shard=shard,

@@ -173,6 +173,8 @@ class _Job:
 
     def _check_found(self, part: FeaturePart, url: str) -> None:
         receipt = part.receipt
+        if receipt.config_sha256 != self.result.store.config.sha256:
+            raise StoreError(f"{part.path} was made with another configuration than its store: delete it, rerun.")
         local = Path(url)
         if local.is_file() and local.stat().st_size != receipt.shard_bytes:
             raise StoreError(

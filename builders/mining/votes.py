@@ -40,13 +40,15 @@ class Voters:
     Args:
         config: Names them.
         classes: Class ids that will be voted on.
+        limits: Image sizes that the pool was scored with.
 
     Raises:
         ModelError: A model cannot be loaded or lacks one of the classes.
     """
 
-    def __init__(self, config: MineConfig, classes: Sequence[str]) -> None:
+    def __init__(self, config: MineConfig, classes: Sequence[str], limits: DecodeLimits) -> None:
         self._config = config
+        self._limits = limits
         self._voters = [self._load(spec, classes) for spec in config.agree]
         self.weights = [v.classifier.weights_sha256 for v in self._voters]
 
@@ -59,7 +61,8 @@ class Voters:
             )
         config = self._config
         backend = classifier.backend(config.backend, device=config.device, workers=config.workers)
-        return _Voter(classifier, ImageRunner(backend, classifier.preprocess, workers=config.workers))
+        runner = ImageRunner(backend, classifier.preprocess, limits=self._limits, workers=config.workers)
+        return _Voter(classifier, runner)
 
     def vote(self, images: pd.DataFrame) -> pd.DataFrame:
         """Run every model over some images.
@@ -75,9 +78,8 @@ class Voters:
             DataError: An image is not the one that was scored, or cannot be read any more.
         """
         data = list(self._fetch(images))
-        limits = DecodeLimits()
         try:
-            columns: dict[str, list[object]] = {"phash": [perceptual_hash(d, limits) for d in data]}
+            columns: dict[str, list[object]] = {"phash": [perceptual_hash(d, self._limits) for d in data]}
         except UndecodableImageError as error:
             raise DataError(f"a candidate image cannot be decoded any more: {error}.") from error
         for i, voter in enumerate(self._voters):
