@@ -137,8 +137,8 @@ def _check_agreement(backend: Backend, network: nn.Module, size: int) -> None:
         error = float(np.abs(got - want).max()) / max(float(np.abs(want).max()), 1e-6)
         if not error <= _AGREEMENT:
             raise ModelError(
-                f"{backend.name} gives other {kind} than eager torch: relative difference {error:.1e}, expected at most "
-                f"{_AGREEMENT:.0e}."
+                f"{backend.name} gives other {kind} than eager torch: relative difference {error:.1e}, expected "
+                f"at most {_AGREEMENT:.0e}."
             )
 
 

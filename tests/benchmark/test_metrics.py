@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference.metrics import auc_by_counting, average_precision_by_thresholds
 from sklearn.metrics import average_precision_score
+
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.errors import UndefinedMetricError
-
-from reference.metrics import auc_by_counting, average_precision_by_thresholds
 
 # A coarse grid makes ties common.
 scores = st.lists(st.integers(0, 8).map(lambda i: i / 8), min_size=1, max_size=40)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import encoded, jpeg, picture
 from PIL import Image
+
 from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
 
 LIMITS = DecodeLimits()

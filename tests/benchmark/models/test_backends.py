@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import weights_file
+
 from spurious_imagenet.benchmark.devices import available_devices
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.errors import ConfigError

@@ -5,10 +5,11 @@ import pytest
 import timm
 import torch
 from helpers import CLASSES, weights_file
+from torch import nn
+
 from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.models import Classifier, label_space_for, load_classifier
 from spurious_imagenet.errors import ConfigError, ModelError
-from torch import nn
 
 # One architecture a kind of head: linear, convolutional stem, attention pooling, distilled, auxiliary, batch-normed.
 LINEAR = [
