@@ -127,15 +127,32 @@ class FeaturePart:
         return self.receipt.scored
 
     def features(self) -> NDArray[np.float16]:
-        """Return the (n, D) float16 features, memory-mapped where there are any."""
+        """Return the (n, D) float16 features, memory-mapped where there are any.
+
+        Raises:
+            StoreError: The file is missing, torn or of another length.
+        """
         file = self.path / "features.npy"
-        if not len(self):  # an empty file cannot be mapped
-            return np.asarray(np.load(file, allow_pickle=False))
-        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        try:
+            # an empty file cannot be mapped
+            features = np.load(file, mmap_mode="r" if len(self) else None, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise StoreError(f"{file} cannot be read: {error}") from error
+        if len(features) != len(self):
+            raise StoreError(f"{file} holds {len(features)} images: expected {len(self)}, as its receipt says.")
+        return np.asarray(features)
 
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the part's rows (see :data:`ROW_SCHEMA`), all columns or the named ones."""
-        return pq.read_table(self.path / "rows.parquet", columns=list(columns) if columns else None)
+        """Return the part's rows (see :data:`ROW_SCHEMA`), all columns or the named ones.
+
+        Raises:
+            StoreError: The file is missing or torn.
+        """
+        file = self.path / "rows.parquet"
+        try:
+            return pq.read_table(file, columns=list(columns) if columns else None)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{file} cannot be read: {error}") from error
 
     def check(self) -> None:
         """Compare the part's files with the hashes in its receipt.

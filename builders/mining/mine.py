@@ -132,14 +132,16 @@ def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
 def _finished(root: Path, identity: dict[str, Any]) -> bool:
     """Whether ``root`` holds the outcome of ``identity``; refuse what is of another one."""
     started = root / "config.json"
-    if started.is_file():
-        if started.read_text(encoding="utf-8") != canonical_json(identity):
+    if not started.is_file():
+        if not is_unused(root):
+            raise StoreError(f"{root} is not empty and holds no candidates: expected a new directory.")
+        write_json(started, identity)
+    elif started.read_text(encoding="utf-8") != canonical_json(identity):
+        # A run that failed at once, over a mistyped voter say, has nothing that the corrected one could spoil.
+        if any(root.glob("*.parquet")) or any(root.glob("unfinished/*.parquet")):
             raise StoreError(
                 f"{root} was made with other settings, another bank or another pool: use the same, or write elsewhere."
             )
-    elif not is_unused(root):
-        raise StoreError(f"{root} is not empty and holds no candidates: expected a new directory.")
-    else:
         write_json(started, identity)
     remove_leftovers(root)
     if not (root / "receipt.json").is_file():

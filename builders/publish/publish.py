@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from spurious_imagenet.builders.publish.config import PublishConfig
 from spurious_imagenet.builders.publish.schema import FEATURES, row_of, summarise
 from spurious_imagenet.data_cards import render_card
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
-from spurious_imagenet.io import atomic_directory
+from spurious_imagenet.io import atomic_directory, sha256_file
 
 __all__ = ["PublishResult", "publish"]
 
@@ -89,6 +90,9 @@ def _read_candidates(path: Path) -> tuple[pd.DataFrame, str]:
         raise StoreError(
             f"{path} holds no finished candidates: receipt.json is missing; run `spurious mine` to its end."
         )
+    receipt = json.loads((path / "receipt.json").read_text(encoding="utf-8"))
+    if sha256_file(path / "candidates.parquet") != receipt["outputs_sha256"]["candidates.parquet"]:
+        raise StoreError(f"{path}/candidates.parquet has changed since it was mined: its SHA-256 is not the receipt's.")
     table = pq.read_table(path / "candidates.parquet")
     frame = table.to_pandas()
     scorer = str(frame["models"].iloc[0][0]["model"]) if len(frame) else ""

@@ -20,17 +20,17 @@ __all__ = ["app", "main"]
 
 _HERE = "spurious_imagenet.cli"
 
-#: Subcommand → module that holds it as ``command`` (or, for a group of commands, as ``app``), and its help in one line.
+#: Subcommand → where its function (or, for a group of commands, its app) is, and its help in one line.
 COMMANDS = {
-    "shards": ("shards", "Pack an image folder into WebDataset shards."),
-    "verify-shards": ("verify_shards", "Compare shards with the hashes in their manifest."),
-    "features": ("features", "Run a model over shards and keep its penultimate features."),
-    "components": ("components", "Find the class-wise neural PCA components of a model."),
-    "mine": ("mine", "Find the images of a pool that show a component without, perhaps, the class."),
-    "publish": ("publish", "Write mined candidates as a Hugging Face dataset folder."),
-    "evaluate": ("evaluate", "Measure how much a model relies on a dataset's spurious features."),
-    "convert-checkpoint": ("convert_checkpoint", "Turn a pickled checkpoint that you trust into safetensors."),
-    "planted": ("planted", "Make, learn and check a synthetic world whose spurious features are known."),
+    "shards": ("shards:shards", "Pack an image folder into WebDataset shards."),
+    "verify-shards": ("shards:verify_shards", "Compare shards with the hashes in their manifest."),
+    "features": ("features:command", "Run a model over shards and keep its penultimate features."),
+    "components": ("components:command", "Find the class-wise neural PCA components of a model."),
+    "mine": ("mine:command", "Find the images of a pool that show a component without, perhaps, the class."),
+    "publish": ("publish:command", "Write mined candidates as a Hugging Face dataset folder."),
+    "evaluate": ("evaluate:command", "Measure how much a model relies on a dataset's spurious features."),
+    "convert-checkpoint": ("convert_checkpoint:command", "Turn a pickled checkpoint that you trust into safetensors."),
+    "planted": ("planted:app", "Make, learn and check a synthetic world whose spurious features are known."),
 }
 
 
@@ -49,13 +49,14 @@ class _LazyCommands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module_name, help_text = COMMANDS[cmd_name]
+        address, help_text = COMMANDS[cmd_name]
         if self._listing:
             return _named(cmd_name, lambda: None, help_text)
-        module = import_module(f"{_HERE}.{module_name}")
-        if hasattr(module, "app"):
-            return typer.main.get_command(module.app)
-        return _named(cmd_name, module.command, module.command.__doc__)
+        module, _, attribute = address.partition(":")
+        found = getattr(import_module(f"{_HERE}.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        return _named(cmd_name, found, found.__doc__)
 
 
 def _named(name: str, function: Callable[..., None], help_text: str) -> Any:
@@ -86,11 +87,12 @@ def main() -> None:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
             raise
-        _fail(f"{error.strerror}: {error.filename or 'while writing'}; nothing was left half written.")
+        _fail(f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; nothing was left half written.")
     except KeyboardInterrupt:
         _fail("interrupted; finished work stays, and the same command goes on from there.", code=130)
 
 
 def _fail(message: str, code: int = 1) -> None:
-    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    one_line = " ".join(message.split())  # what a library said may span several
+    typer.secho(f"error: {one_line}", err=True, fg=typer.colors.RED)
     raise SystemExit(code)

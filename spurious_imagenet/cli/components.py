@@ -42,6 +42,6 @@ def command(
         )
     bank.save(out)
     for reject in bank.info.rejects:
-        console.print(f"  left out: {reject}", highlight=False, markup=False)
+        console.print(f"  left out: {reject['reason']}", highlight=False, markup=False, soft_wrap=True)
     classes = bank.table["class_id"].nunique()
     typer.echo(f"{out}: {len(bank)} concepts of {classes} classes; {len(bank.info.rejects)} classes left out.")

@@ -77,6 +77,6 @@ def _summarise(result: FeaturesResult) -> None:
         f"({result.made} made now, {result.found} found)."
     )
     for reason, count in reasons.most_common(10):
-        console.print(f"  {count} rejected: {reason}", highlight=False, markup=False)
+        console.print(f"  {count} rejected: {reason}", highlight=False, markup=False, soft_wrap=True)
     for shard, reason in result.failures:
-        console.print(f"  failed: {shard}: {reason}", highlight=False, markup=False)
+        console.print(f"  failed: {shard}: {reason}", highlight=False, markup=False, soft_wrap=True)

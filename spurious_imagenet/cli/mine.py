@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spurious_imagenet.builders.mining import MineConfig, MineResult, mine
 from spurious_imagenet.cli.options import Backend, Device, Workers, progress_bar, validated
@@ -66,13 +67,13 @@ def command(
 
 def _show(result: MineResult, config: MineConfig) -> None:
     concepts = result.concepts
-    table = Table(title=f"candidates of {len(concepts)} concepts in {result.path}", title_justify="left")
+    table = Table(title=Text(f"candidates of {len(concepts)} concepts in {result.path}"), title_justify="left")
     for header in ("class", "component", "found", "agreed", "near-duplicates", "kept", ""):
         table.add_column(header, justify="left" if header in {"class", ""} else "right")
     for c in concepts.head(_SHOWN).itertuples():
         remark = "" if c.enough else f"too few: {c.kept} of {config.keep}"
         counts = (c.component, c.found, c.agreed, c.near_duplicates, c.kept)
-        table.add_row(str(c.class_name), *map(str, counts), remark)
+        table.add_row(Text(str(c.class_name)), *map(str, counts), remark)  # Text: names are no markup
     Console().print(table)
     if len(concepts) > _SHOWN:
         typer.echo(f"… and {len(concepts) - _SHOWN} more in {result.path}/concepts.parquet")

@@ -30,14 +30,14 @@ ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in pl
 def progress_bar(unit: str) -> Iterator[Progress]:
     """Show a progress bar on standard error; each task may set the field ``note``."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a path may hold what looks like markup
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         yield progress

@@ -40,6 +40,7 @@ def command(
             f"  left out: {concept_left.concept_id}, {concept_left.images} of {min_images} images",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
     typer.echo(
         f"{result.path}: {result.images} images of {len(result.concepts)} concepts, not reviewed by anyone; "
