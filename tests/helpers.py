@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import timm
 import torch
 from PIL import Image
+
+from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
+from spurious_imagenet.cli import main
 
 CLASSES = ("apple", "bird", "cup", "dog")
 
@@ -66,3 +73,60 @@ def weights_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, model, info)
     return f"file:{path}"
+
+
+def spread_weights_file(
+    path: Path, seed: int = 0, classes: Sequence[str] = CLASSES, names: Sequence[str] | None = None, size: int = 64
+) -> str:
+    """Write a small random classifier that spreads random pictures over all its classes; return its spec."""
+    spec = weights_file(path, seed=seed, classes=classes, size=size)
+    classifier = load_classifier(spec)
+    features, _ = classifier.predict(np.stack([classifier.preprocess.apply(np.asarray(picture(s))) for s in range(64)]))
+    weight = np.random.default_rng(seed).standard_normal((len(classes), features.shape[1]))
+    weight /= (features @ weight.T).std(axis=0)[:, None]
+    model = timm.create_model("test_resnet", pretrained=False, num_classes=len(classes))
+    state = dict(classifier.network.core.model.state_dict())
+    state["fc.weight"] = torch.from_numpy(weight).float()
+    state["fc.bias"] = -torch.from_numpy(features.mean(axis=0) @ weight.T).float()
+    model.load_state_dict(state)
+    named = tuple(names) if names else None
+    info = WeightsFileInfo(
+        arch="test_resnet", class_ids=tuple(classes), class_names=named, image_size=size, crop_pct=1.0
+    )
+    save_weights(path, model, info)
+    return spec
+
+
+class Ran(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    def the_error(self) -> str:
+        """Return the one sentence that a failed run ends with."""
+        assert self.code == 1, self
+        *before, last = self.err.strip().splitlines()
+        assert last.startswith("error: "), self.err
+        assert not any("error: " in line or "Traceback" in line for line in before), self.err
+        return last.removeprefix("error: ")
+
+
+def run_spurious(*arguments: object) -> Ran:
+    """Run the ``spurious`` command in this process; an exception that the command line lets through passes here too."""
+    out, err, argv, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    sys.argv = ["spurious", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+            main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = argv
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def tree(root: Path) -> dict[str, bytes | None]:
+    """Return every path below ``root``, hidden ones too, with its bytes; None for directories."""
+    return {str(p.relative_to(root)): p.read_bytes() if p.is_file() else None for p in sorted(root.rglob("*"))}
