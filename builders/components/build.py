@@ -1,0 +1,267 @@
+"""From the training features of a model to the bank of its classes' neural PCA components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
+from spurious_imagenet.benchmark.concepts.bank import REQUIRED_COLUMNS
+from spurious_imagenet.benchmark.models.head import LinearHead
+from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.builders.components.npca import ClassNpca, class_npca, npca_concepts
+from spurious_imagenet.builders.store import FeaturePart, FeatureStore
+from spurious_imagenet.errors import DataError, StoreError
+
+__all__ = ["ALPHA_QUANTILES", "ComponentsConfig", "build_bank"]
+
+#: Column of the table -> share of the class's training images with a lower α.
+ALPHA_QUANTILES = {f"alpha_q{percent:02d}": percent / 100 for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)}
+
+Progress = Callable[[int, int], None]
+Indices = NDArray[np.int64]
+
+
+class ComponentsConfig(BaseModel):
+    """How to take the components of each class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top: int = Field(default=128, ge=1)
+    """Components to keep a class, by variance."""
+    top_images: int = Field(default=20, ge=1)
+    """Training images with the highest α to name for each component."""
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Ids of the classes to do; if left out, all that the store has images of."""
+
+
+@dataclass(frozen=True, eq=False)
+class _ClassConcepts:
+    """What one class adds to the bank.
+
+    Attributes:
+        directions: (r + 1, D) float64.
+        offsets: (r + 1,) float64.
+        table: r + 1 rows of the bank's table.
+        top_images: (r + 1, top_images) ids of the images with the highest α.
+    """
+
+    directions: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+    table: pd.DataFrame
+    top_images: Indices
+
+
+class _TrainingIndex:
+    """Which rows of a store belong to which class, in the order of (part, row)."""
+
+    def __init__(self, store: FeatureStore, num_classes: int) -> None:
+        self.parts: tuple[FeaturePart, ...] = store.parts
+        labels = [part.rows(["label"]).column("label").fill_null(-1).to_numpy() for part in self.parts]
+        self.starts = np.cumsum([0, *(len(values) for values in labels)], dtype=np.int64)
+        label = np.concatenate([np.empty(0, np.int32), *labels])
+        if len(label) and not -1 <= label.min() <= label.max() < num_classes:
+            span = f"{label.min()} to {label.max()}"
+            raise DataError(f"{store.path} holds labels from {span}: expected -1 (none) to {num_classes - 1}.")
+        self._order = np.argsort(label, kind="stable")
+        self._bounds = np.searchsorted(label[self._order], np.arange(num_classes + 1))
+        self.unlabelled = int(self._bounds[0])
+        self.present: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
+
+    def images(self, class_index: int) -> Indices:
+        """Return the ids of a class's images, ascending."""
+        return self._order[self._bounds[class_index] : self._bounds[class_index + 1]]
+
+    def by_part(self, images: Indices) -> Iterable[tuple[FeaturePart, slice, Indices]]:
+        """Split ascending image ids by part: yield each part, the ids' place among ``images``, and their rows."""
+        cuts = np.searchsorted(images, self.starts)
+        for part, start, first, last in zip(self.parts, self.starts, cuts, cuts[1:], strict=False):
+            if last > first:
+                yield part, slice(first, last), images[first:last] - start
+
+    def features(self, images: Indices, dim: int) -> NDArray[np.float16]:
+        """Read the (n, D) features of ascending image ids.
+
+        Raises:
+            DataError: One is NaN or infinite.
+        """
+        features = np.empty((len(images), dim), np.float16)
+        for part, place, rows in self.by_part(images):
+            features[place] = part.features()[rows]
+            finite = np.isfinite(features[place]).all(axis=1)
+            if not finite.all():
+                raise DataError(f"row {rows[finite.argmin()]} of part {part.path.name} has a NaN or infinite feature.")
+        return features
+
+    def keys(self, images: list[Indices]) -> list[list[str]]:
+        """Return "part/key" of each list's image ids, reading each part's rows once."""
+        wanted, inverse = np.unique(np.concatenate(images), return_inverse=True)
+        keys = np.empty(len(wanted), dtype=object)
+        for part, place, rows in self.by_part(wanted):
+            column = part.rows(["key"]).column("key").take(rows).to_pylist()
+            keys[place] = [f"{part.path.name}/{key}" for key in column]
+        ends = np.cumsum([len(ids) for ids in images])
+        return [found.tolist() for found in np.split(keys[inverse], ends[:-1])]
+
+
+def build_bank(
+    store: FeatureStore,
+    head: LinearHead,
+    labels: LabelSpace,
+    config: ComponentsConfig,
+    *,
+    weights_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> ConceptBank:
+    """Take the neural PCA of each class's training images (SFE section 4).
+
+    A class gives one row of kind ``npca`` for each component (``component`` counts from 0) and one of kind
+    ``npca_residual`` (``component`` -1) for all that its components leave of the logit; see
+    :func:`~spurious_imagenet.builders.components.npca.npca_concepts`. Beyond the required columns the table has
+
+    - ``eigenvalue``, ``explained_share``, ``ones_dot_v``: see ``ClassNpca``; NaN for the residual;
+    - ``mean_logit``: <1, ψ_mean> + b_k, the class's undivided logit averaged over its training images: the logit
+      of an image is this plus its scores on all rows of the class (SFE eq. 6);
+    - ``num_images``: training images of the class;
+    - ``alpha_q00`` to ``alpha_q100``: quantiles of α over them;
+    - ``top_keys``, ``top_alphas``: "part/key" and α (float32) of the images with the highest α, ties by the order of
+      (part, row).
+
+    Classes with fewer than 2 images or without variation are listed in ``info.rejects``. Images without a label are
+    not used; ``info.counts`` says how many.
+
+    Args:
+        store: Features of the labelled training images.
+        head: The last layer of the model that made them; α are contributions to its undivided logits.
+        labels: The model's label space.
+        config: What to keep.
+        weights_sha256: Hash of the weights that ``head`` comes from, to be compared with the store's; None where the
+            caller has done so.
+        progress: Called with (classes done, classes in all).
+
+    Raises:
+        StoreError: The store holds features of another model or label space.
+        ModelError: ``config.classes`` names a class that the label space lacks.
+        DataError: A feature is NaN or infinite, a label is out of range, or no class is left.
+    """
+    _check(store, head, labels, weights_sha256)
+    index = _TrainingIndex(store, len(labels))
+    wanted = index.present if config.classes is None else sorted({labels.index(c) for c in config.classes})
+    # Room for all rows at once, since joining the classes' arrays would need twice the bank; pages come when written.
+    room = len(wanted) * (min(config.top, head.feature_dim) + 1)
+    directions, offsets = np.empty((room, head.feature_dim), np.float32), np.empty(room, np.float32)
+    tables: list[pd.DataFrame] = []
+    top_images: list[Indices] = []
+    rejects: list[dict[str, Any]] = []
+    size = 0
+    for done, k in enumerate(wanted, start=1):
+        found = _class_concepts(index, head, k, config)
+        if found is None:
+            rejects.append(_reject(labels, k, len(index.images(k))))
+        else:
+            rows = slice(size, size := size + len(found.offsets))
+            directions[rows], offsets[rows] = found.directions, found.offsets
+            tables.append(found.table.assign(class_id=labels.class_ids[k], class_name=labels.class_names[k]))
+            top_images += list(found.top_images)
+        if progress:
+            progress(done, len(wanted))
+    if not tables:
+        what = rejects[-1]["reason"] if rejects else "none of its images has a label."
+        raise DataError(f"{store.path} leaves no class to take components of: {what}")
+    table = _finish(pd.concat(tables, ignore_index=True), index.keys(top_images))
+    return ConceptBank(directions[:size], offsets[:size], table, _info(store, config, index, rejects))
+
+
+def _info(
+    store: FeatureStore, config: ComponentsConfig, index: _TrainingIndex, rejects: list[dict[str, Any]]
+) -> BankInfo:
+    return BankInfo(
+        model=store.config.model,
+        weights_sha256=store.config.weights_sha256,
+        feature_dim=store.config.feature_dim,
+        feature_config_sha256=store.config.sha256,
+        config=config.model_dump(mode="json"),
+        counts={"images": int(index.starts[-1]), "unlabelled_images": index.unlabelled},
+        rejects=tuple(rejects),
+    )
+
+
+def _check(store: FeatureStore, head: LinearHead, labels: LabelSpace, weights_sha256: str | None) -> None:
+    made = store.config
+    if made.feature_dim != head.feature_dim:
+        raise StoreError(f"{store.path} holds {made.feature_dim} features, the last layer reads {head.feature_dim}.")
+    if weights_sha256 not in (None, made.weights_sha256):
+        raise StoreError(
+            f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), but the last layer "
+            f"belongs to weights {weights_sha256:.12}."
+        )
+    if made.class_ids != labels.class_ids or len(labels) != len(head.bias):
+        raise StoreError(
+            f"{store.path} is labelled by the {len(made.class_ids)} classes of {made.label_space!r}, but the model has "
+            f"{len(head.bias)} outputs for the {len(labels)} classes of {labels.name!r}: expected the same classes."
+        )
+
+
+def _reject(labels: LabelSpace, class_index: int, count: int) -> dict[str, Any]:
+    name = f"class {labels.class_ids[class_index]} ({labels.class_names[class_index]})"
+    if count < 2:
+        reason = f"{name} has {count} training images: components need at least 2."
+    else:
+        reason = f"{name} has {count} training images that all add the same to its logit: nothing to decompose."
+    return {"class_id": labels.class_ids[class_index], "images": count, "reason": reason}
+
+
+def _class_concepts(
+    index: _TrainingIndex, head: LinearHead, class_index: int, config: ComponentsConfig
+) -> _ClassConcepts | None:
+    """Take one class's components; None where it has fewer than 2 images or no variation."""
+    images = index.images(class_index)
+    if len(images) < 2:
+        return None
+    features = index.features(images, head.feature_dim).astype(np.float64)
+    weight = head.weight[class_index]
+    npca = class_npca(features, weight, config.top)
+    if not npca.rank:
+        return None
+    directions, offsets = npca_concepts(npca, weight)
+    alphas = features @ directions.T + offsets
+    rounded = alphas.T.astype(np.float32)
+    best = np.argsort(-rounded, axis=1, kind="stable")[:, : config.top_images]
+    table = _class_table(npca, alphas).assign(
+        class_index=class_index,
+        mean_logit=float(npca.psi_mean.sum()) + float(head.bias[class_index]),
+        top_alphas=np.take_along_axis(rounded, best, axis=1).tolist(),
+    )
+    return _ClassConcepts(directions, offsets, table, images[best])
+
+
+def _class_table(npca: ClassNpca, alphas: NDArray[np.float64]) -> pd.DataFrame:
+    """Make the columns that describe a class's components and its residual; ``alphas`` is (N, r + 1)."""
+    count = len(npca.eigenvalues)
+    quantiles = np.quantile(alphas, list(ALPHA_QUANTILES.values()), axis=0)
+    return pd.DataFrame(
+        {
+            "component": [*range(count), -1],
+            "kind": [*["npca"] * count, "npca_residual"],
+            "eigenvalue": np.append(npca.eigenvalues, np.nan),
+            "explained_share": np.append(npca.explained_share, np.nan),
+            "ones_dot_v": np.append(npca.ones_dot_v, np.nan),
+            "num_images": len(alphas),
+            **dict(zip(ALPHA_QUANTILES, quantiles, strict=True)),
+        }
+    )
+
+
+def _finish(table: pd.DataFrame, top_keys: list[list[str]]) -> pd.DataFrame:
+    """Name the rows and their top images, and put the required columns first."""
+    components = table["component"].astype(str).where(table["component"] >= 0, "residual")
+    named = table.assign(
+        concept_id="npca/" + table["class_id"] + "/" + components, name="", top_keys=pd.Series(top_keys)
+    )
+    return named[[*REQUIRED_COLUMNS, *(c for c in named.columns if c not in REQUIRED_COLUMNS)]]
