@@ -75,7 +75,7 @@ def decode_rate(images: list[bytes], classifier: Classifier) -> float:
 
 
 def command_rate(args: argparse.Namespace, count: int) -> float:
-    """Rate of the stage behind `spurious features`: reading, decoding, forward, hashing, writing; model start-up left out."""
+    """Rate of the stage behind `spurious features`: reading, decoding, forward, hashing, writing; without start-up."""
     first: list[float] = []
 
     def note_start(progress: object) -> None:
@@ -177,9 +177,8 @@ def main() -> None:
 def report(args: argparse.Namespace, images: list[bytes], rates: dict[str, list[float]], overlap: float) -> None:
     median = {name: statistics.median(values) for name, values in rates.items()}
     fastest = max(v for name, v in median.items() if name.startswith("forward"))
-    table = Table(
-        title=f"{args.model} at {args.image_size} px, {len(images)} images of {sum(map(len, images)) / len(images) / 1e3:.0f} kB"
-    )
+    size = sum(map(len, images)) / len(images) / 1e3
+    table = Table(title=f"{args.model} at {args.image_size} px, {len(images)} images of {size:.0f} kB")
     for header in ("what", "img/s (median)", "min", "max", "of the fastest forward"):
         table.add_column(header, justify="left" if header == "what" else "right")
     for name, values in rates.items():
@@ -191,9 +190,11 @@ def report(args: argparse.Namespace, images: list[bytes], rates: dict[str, list[
     whole, users = median["spurious features (default backend)"], median["webdataset + DataLoader + timm"]
     decode = median["decode and resize only"]
     # Decoding and forward share the cores, so no program can be faster than both one after the other.
-    console.print(f"bound by decode + fastest forward on the same cores: {1 / (1 / decode + 1 / fastest):.1f} img/s")
+    bound = 1 / (1 / decode + 1 / fastest)
+    console.print(f"bound by decode + fastest forward on the same cores: {bound:.1f} img/s")
     console.print(
-        f"whole command / fastest forward: {whole / fastest:.2f}; / that bound: {whole * (1 / decode + 1 / fastest):.2f}; / user's loop: {whole / users:.1f}x"
+        f"whole command / fastest forward: {whole / fastest:.2f}; / that bound: {whole / bound:.2f}; "
+        f"/ user's loop: {whole / users:.1f}x"
     )
     console.print(f"top-20 ranking overlap with PIL + timm: {overlap:.4f}")
 

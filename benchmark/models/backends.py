@@ -184,7 +184,8 @@ def _openvino(network: nn.Module, size: int, batch_size: int, workers: int) -> B
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Tracing and freezing first halves the conversion; _check_agreement replaces the tracer's own check.
-        traced = torch.jit.freeze(torch.jit.trace(network, pixels, check_trace=False))
+        trace: Any = torch.jit.trace
+        traced = torch.jit.freeze(trace(network, pixels, check_trace=False))
         model = openvino.convert_model(traced, example_input=pixels, input=[list(pixels.shape)])
     options = {
         "PERFORMANCE_HINT": "THROUGHPUT",

@@ -46,7 +46,7 @@ AUC: spurious_auc, ROC AUC, 0.5 by chance. p: mean probability of the class. as 
 
 def _table(record: EvalRecord) -> Table:
     title = f"{record.model}, protocol {record.protocol.value}"
-    table = Table(title=title, title_justify="left", show_footer=True, padding=(0, 0, 0, 1))
+    table = Table(title=title, title_justify="left", show_footer=True, padding=(0, 1))
     mean = _values(record.mean)
     images = [
         str(sum(c.validation_images for c in record.classes)),
