@@ -25,9 +25,10 @@ from spurious_imagenet.benchmark.images import DecodeLimits
 from spurious_imagenet.builders.engine import Engine, LocalEngine
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
+from spurious_imagenet.builders.mining.schema import CANDIDATES, CONCEPTS
 from spurious_imagenet.builders.mining.scoring import top_of_assigned
 from spurious_imagenet.builders.mining.select import Status, choose
-from spurious_imagenet.builders.mining.votes import Voters
+from spurious_imagenet.builders.mining.votes import Voters, vote_columns
 from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
@@ -45,7 +46,7 @@ class MineResult:
         path: The candidates directory.
         concepts: One row a concept: ``concept_id``, ``class_name``, ``found``, ``agreed``, ``near_duplicates``,
             ``kept``, ``enough``.
-        images: Distinct images looked at.
+        images: Images looked at, each counted once however many concepts it is a candidate of.
         resumed: Whether an earlier run had finished already.
     """
 
@@ -82,9 +83,7 @@ def mine(
     store = FeatureStore.open(config.features)
     identity = _identity(config, store)
     if _finished(root, identity):
-        concepts = pq.read_table(root / "concepts.parquet").to_pandas()
-        images = pq.read_table(root / "candidates.parquet", columns=["sha256"]).column(0).combine_chunks().unique()
-        return MineResult(root, concepts, len(images), resumed=True)
+        return _read(root, resumed=True)
     top = top_of_assigned(bank, store, config.top, lambda done, n: tell("scoring", done, n))
     pairs = candidate_pairs(bank, top)
     images = image_rows(store, top.parts, pairs)
@@ -92,7 +91,13 @@ def mine(
     voted = images.join(_votes(config, root, images, limits, engine or LocalEngine(), tell))
     candidates, concepts = _decide(bank, pairs, voted, config, store.config.model)
     _write(root, candidates, concepts, identity)
-    return MineResult(root, concepts, len(images), resumed=False)
+    return _read(root, resumed=False)
+
+
+def _read(root: Path, *, resumed: bool) -> MineResult:
+    concepts = pq.read_table(root / "concepts.parquet").to_pandas()
+    images = pq.read_table(root / "candidates.parquet", columns=["shard", "offset"]).to_pandas().drop_duplicates()
+    return MineResult(root, concepts, len(images), resumed)
 
 
 def _chosen_concepts(bank: ConceptBank, config: MineConfig) -> ConceptBank:
@@ -177,7 +182,7 @@ def _votes(
         done += _CHUNK
         tell("voting", min(done, len(images)), len(images))
     chunks = [pq.read_table(unfinished / f"votes-{s:09d}.parquet").to_pandas() for s in starts]
-    return pd.concat(chunks) if chunks else pd.DataFrame(columns=["phash"])
+    return pd.concat(chunks) if chunks else pd.DataFrame(columns=vote_columns(len(config.agree)))
 
 
 def _decide(
@@ -242,8 +247,8 @@ def _summary(concept: Any, found: pd.DataFrame, keep: int) -> dict[str, Any]:
 
 
 def _write(root: Path, candidates: pd.DataFrame, concepts: pd.DataFrame, identity: dict[str, Any]) -> None:
-    for name, frame in (("candidates", candidates), ("concepts", concepts)):
-        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    for name, frame, schema in (("candidates", candidates, CANDIDATES), ("concepts", concepts, CONCEPTS)):
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False).replace_schema_metadata(None)
         with atomic_path(root / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary, compression="zstd")
     hashes = {f"{n}.parquet": sha256_file(root / f"{n}.parquet") for n in ("candidates", "concepts")}

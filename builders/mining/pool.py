@@ -58,7 +58,10 @@ def image_rows(store: FeatureStore, parts: Sequence[str], pairs: pd.DataFrame) -
         table = part.rows([*_COLUMNS, "top5_probability"]).take(rows.to_numpy()).to_pandas()
         found.append(table.assign(shard=part.receipt.shard))
     pairs.drop(columns=["part", "row"], inplace=True)
-    images = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*_COLUMNS, "top5_probability"])
+    if found:
+        images = pd.concat(found, ignore_index=True)
+    else:
+        images = pd.DataFrame(columns=[*_COLUMNS, "top5_probability", "shard"])
     images = images.rename(columns={"class_id": "pool_class_id"})
     images["sha256"] = [digest.hex() for digest in images["sha256"]]
     images["probability"] = [float(p[0]) for p in images.pop("top5_probability")]

@@ -20,12 +20,17 @@ from spurious_imagenet.benchmark.shards import read_ranges
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.errors import DataError, ModelError
 
-__all__ = ["Voters", "perceptual_hash"]
+__all__ = ["Voters", "perceptual_hash", "vote_columns"]
 
 
 def perceptual_hash(data: bytes, limits: DecodeLimits) -> str:
     """Return the 64-bit DCT hash of an image's bytes as 16 hexadecimal digits."""
     return str(imagehash.phash(Image.fromarray(decode_image(data, limits))))
+
+
+def vote_columns(voters: int) -> list[str]:
+    """Name the columns of :meth:`Voters.vote`."""
+    return ["phash", *(f"{c}_{i}" for i in range(voters) for c in ("predicted", "predicted_name", "probability"))]
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,12 @@ class Voters:
         """
         data = list(self._fetch(images))
         try:
-            columns: dict[str, list[object]] = {"phash": [perceptual_hash(d, self._limits) for d in data]}
+            hashes: list[object] = [perceptual_hash(d, self._limits) for d in data]
         except UndecodableImageError as error:
             raise DataError(f"a candidate image cannot be decoded any more: {error}.") from error
-        for i, voter in enumerate(self._voters):
-            predicted, names, probability = self._ask(voter, data, images)
-            columns |= {f"predicted_{i}": predicted, f"predicted_name_{i}": names, f"probability_{i}": probability}
-        return pd.DataFrame(columns, index=images.index)
+        opinions = [column for voter in self._voters for column in self._ask(voter, data, images)]
+        named = zip(vote_columns(len(self._voters)), [hashes, *opinions], strict=True)
+        return pd.DataFrame(dict(named), index=images.index)
 
     def _fetch(self, images: pd.DataFrame) -> Iterator[bytes]:
         rows = zip(images["shard"], images["key"], images["offset"], images["size"], images["sha256"], strict=True)

@@ -71,7 +71,7 @@ def _show(result: MineResult, config: MineConfig) -> None:
     for header in ("class", "component", "found", "agreed", "near-duplicates", "kept", ""):
         table.add_column(header, justify="left" if header in {"class", ""} else "right")
     for c in concepts.head(_SHOWN).itertuples():
-        remark = "" if c.enough else f"too few: {c.kept} of {config.keep}"
+        remark = "" if c.enough else "too few"
         counts = (c.component, c.found, c.agreed, c.near_duplicates, c.kept)
         table.add_row(Text(str(c.class_name)), *map(str, counts), remark)  # Text: names are no markup
     Console().print(table)
