@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 from PIL import Image
 
+from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
+from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli import main
 
 CLASSES = ("apple", "bird", "cup", "dog")
@@ -130,3 +133,26 @@ def run_spurious(*arguments: object) -> Ran:
 def tree(root: Path) -> dict[str, bytes | None]:
     """Return every path below ``root``, hidden ones too, with its bytes; None for directories."""
     return {str(p.relative_to(root)): p.read_bytes() if p.is_file() else None for p in sorted(root.rglob("*"))}
+
+
+def random_bank(
+    store: FeatureStore, path: Path, per_class: int = 2, names: Sequence[str] | None = None, seed: int = 0
+) -> ConceptBank:
+    """Write a bank of random components of every class, and a residual row each."""
+    config, rng = store.config, np.random.default_rng(seed)
+    rows = [
+        {"concept_id": f"random/{class_id}/{i}", "kind": "random", "class_index": c, "class_id": class_id}
+        | {"class_name": (names or config.class_ids)[c], "component": i, "name": ""}
+        for c, class_id in enumerate(config.class_ids)
+        for i in (*range(per_class), -1)
+    ]
+    info = BankInfo(
+        model=config.model,
+        weights_sha256=config.weights_sha256,
+        feature_dim=config.feature_dim,
+        feature_config_sha256=config.sha256,
+    )
+    directions = rng.standard_normal((len(rows), config.feature_dim)).astype(np.float32)
+    bank = ConceptBank(directions, rng.standard_normal(len(rows)).astype(np.float32), pd.DataFrame(rows), info)
+    bank.save(path)
+    return bank
