@@ -16,9 +16,10 @@ from spurious_imagenet.io import sha256_file
 
 __all__ = ["convert_checkpoint"]
 
-# Wrappers that training code leaves in parameter names: DataParallel, attackers, normalisers, temperature.
-_PREFIXES = ("module.", "model.", "attacker.", "_orig_mod.")
-_NOT_WEIGHTS = ("normalizer.", "attacker.", "mean", "std", "T", "temperature")
+# Wrappers that training code leaves in parameter names: DataParallel, normalisers, temperature, torch.compile.
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+# Sub-modules that carry copies of the network, or no weights of it.
+_NOT_THE_NETWORK = {"attacker", "normalizer"}
 
 
 def convert_checkpoint(
@@ -76,7 +77,7 @@ def _matching_weights(tensors: Mapping[str, Tensor], wanted: set[str]) -> dict[s
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         stripped = name
-        if any(part in name for part in (".attacker.", ".normalizer.")) or name.startswith(_NOT_WEIGHTS):
+        if _NOT_THE_NETWORK & set(name.split(".")):
             continue
         while stripped not in wanted and stripped.startswith(_PREFIXES):
             stripped = stripped.partition(".")[2]
