@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -47,7 +48,7 @@ def render_card(
         ],
     }
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filter below escapes
-    environment.filters["md"] = _escape_markdown
+    environment.filters |= {"md": _escape_markdown, "code": _code_span}
     template = environment.from_string((files(__package__) / "templates" / "dataset.md.j2").read_text(encoding="utf-8"))
     return template.render(
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
@@ -72,4 +73,12 @@ def _escape_markdown(value: object) -> str:
     """Make text inert in Markdown and HTML: names come from users' folders and labels."""
     text = " ".join(str(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#!|" else c for c in text)
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#!|~$" else c for c in text)
+
+
+def _code_span(value: object) -> str:
+    """Quote text as Markdown code, with more backticks around it than in it."""
+    text = " ".join(str(value).split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    padding = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{padding}{text}{padding}{fence}"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from spurious_imagenet.benchmark.shards import parse_metadata, read_ranges
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.publish.config import PublishConfig
-from spurious_imagenet.builders.publish.schema import FEATURES, row_of, summarise
+from spurious_imagenet.builders.publish.schema import FEATURES, public_spec, row_of, summarise
 from spurious_imagenet.data_cards import render_card
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.io import atomic_directory, sha256_file
@@ -65,7 +65,7 @@ def publish(
         ConfigError: A named concept has no candidates, or nothing is left to publish.
         DataError: An image changed since it was mined.
     """
-    candidates, receipt_scorer = _read_candidates(Path(config.candidates))
+    candidates, scorer = _read_candidates(Path(config.candidates))
     rows, left_out, repeated = _choose(candidates, config)
     with atomic_directory(out) as directory:
         data = directory / "data" / f"{_SPLIT}-00000-of-00001.parquet"
@@ -77,8 +77,8 @@ def publish(
             split=_SPLIT,
             images=len(rows),
             concepts=[{str(k): v for k, v in c.items()} for c in concepts.to_dict("records")],
-            models=[m["model"] for m in rows["models"].iloc[0]],
-            scorer=receipt_scorer,
+            models=[public_spec(m["model"]) for m in rows["models"].iloc[0]],
+            scorer=public_spec(scorer),
             min_agree=int(rows["votes"].min()),
         )
         (directory / "README.md").write_text(card, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ from datasets import Features, Image, List, Value
 
 from spurious_imagenet.benchmark.shards import SampleMetadata
 
-__all__ = ["FEATURES", "attribution", "row_of"]
+__all__ = ["FEATURES", "attribution", "public_spec", "row_of", "summarise"]
 
 _TEXT, _INT32, _INT64, _FLOAT32 = Value("string"), Value("int32"), Value("int64"), Value("float32")
 
@@ -65,6 +66,13 @@ def attribution(meta: dict[str, Any]) -> dict[str, str | None]:
     return found
 
 
+def public_spec(spec: str) -> str:
+    """Return a model spec without the directories of local files: where a publisher keeps them is nobody's business."""
+    if not spec.startswith(("file:", "robust:")):
+        return spec
+    return re.sub(r"(?<=[:=])[^?&=]*/", "", spec)
+
+
 def row_of(candidate: dict[str, Any], data: bytes, metadata: SampleMetadata) -> dict[str, Any]:
     """Make one published row of a candidate, its image's bytes and its sample's metadata."""
     shard = str(candidate["shard"])
@@ -77,13 +85,12 @@ def row_of(candidate: dict[str, Any], data: bytes, metadata: SampleMetadata) -> 
         "alpha": candidate["alpha"],
         "rank": candidate["rank"],
         "votes": candidate["votes"],
-        "models": list(candidate["models"]),
+        "models": [{**opinion, "model": public_spec(opinion["model"])} for opinion in candidate["models"]],
         "key": candidate["key"],
         "width": candidate["width"],
         "height": candidate["height"],
         "sha256": candidate["sha256"],
         "perceptual_hash": candidate["phash"],
-        # Where the publisher keeps the shards is nobody's business; which shard it was is.
         "shard": shard.rsplit("/", 1)[-1],
         "shard_offset": candidate["offset"],
         "shard_size": candidate["size"],
