@@ -26,6 +26,9 @@ from spurious_imagenet.cli import main
 
 CLASSES = ("apple", "bird", "cup", "dog")
 
+# Tests run side by side: with more threads than processors torch's threads mostly wait for each other.
+torch.set_num_threads(1)
+
 
 def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
     """Return a smooth random picture of (width, height), different for every seed."""
