@@ -9,6 +9,7 @@ shortlist ends too close to the n-th best for float32 to tell them apart, all im
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ Indices = NDArray[np.int64]
 
 _BLOCK_ROWS = 4096  # enough for the matrix product's full speed, few enough for tens of MB
 _BLOCK_SCORES = 2**25  # fewer rows where there are so many concepts that their scores would exceed 128 MiB
-_PAIRS_AT_ONCE = 32  # the float64 operands of so many pairs stay in the cache
+_PAIRS_AT_ONCE = 64  # the float64 operands of so many pairs stay in the cache
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 
 
@@ -67,7 +68,7 @@ def top_of_store(bank: ConceptBank, store: FeatureStore, n: int, progress: Progr
         The candidates: the same ones whatever the order of the parts, the block size or the number of threads.
 
     Raises:
-        StoreError: The store holds features of another model or preprocessing, no images, or a torn part.
+        StoreError: The store holds features of another model or preprocessing, or no images.
         DataError: A feature is NaN or infinite; part and row are named.
         ConfigError: ``n`` is below 1, or the bank is empty.
     """
@@ -186,7 +187,7 @@ class _Search:
             if block.assigned is None:
                 top.update(self._product(block.features), block.ids)
             else:
-                rows, concepts, scores = self._assigned_pairs(block.features, block.assigned)
+                rows, concepts, scores = self._assigned_pairs(block.features.numpy(), block.assigned)
                 top.update_pairs(concepts, scores, block.ids[rows])
             if progress:
                 progress(int(block.ids[-1]) + 1, len(self.images))
@@ -217,7 +218,7 @@ class _Search:
             if block.assigned is None:
                 rows, concepts = np.nonzero(self._product(block.features) >= lowest)
             else:
-                rows, concepts, approximate = self._assigned_pairs(block.features, block.assigned)
+                rows, concepts, approximate = self._assigned_pairs(block.features.numpy(), block.assigned)
                 near = approximate >= lowest[concepts]
                 rows, concepts = rows[near], concepts[near]
             ranking.update_pairs(concepts, self._exact(block.features.numpy(), rows, concepts), block.ids[rows])
@@ -229,28 +230,34 @@ class _Search:
         return scores
 
     def _assigned_pairs(
-        self, features: torch.Tensor, assigned: Indices
+        self, features: NDArray[np.float32], assigned: Indices
     ) -> tuple[Indices, Indices, NDArray[np.float32]]:
         """Return row, concept and float32 score without offset of every pair that counts."""
         order = np.argsort(assigned, kind="stable")
         classes, first = np.unique(assigned[order], return_index=True)
         rows, concepts, scores = [order[:0]], [order[:0]], [np.empty(0, np.float32)]
-        for class_index, members in zip(classes.tolist(), np.split(order, first[1:]), strict=True):
+        for class_index, start, stop in zip(classes.tolist(), first, [*first[1:], len(order)], strict=True):
             own = self.concepts_of.get(class_index)
             if own is not None:
+                members = order[start:stop]
                 rows.append(np.repeat(members, len(own)))
                 concepts.append(np.tile(own, len(members)))
-                product = features[torch.from_numpy(members)] @ self.directions[torch.from_numpy(own)].T
-                scores.append(product.numpy().reshape(-1))
+                # Not torch, which would wake all its threads for each of very many small products.
+                scores.append((features[members] @ self.bank.directions[own].T).reshape(-1))
         return np.concatenate(rows), np.concatenate(concepts), np.concatenate(scores)
 
     def _exact(self, features: NDArray[np.float32], rows: Indices, concepts: Indices) -> NDArray[np.float32]:
         """Score (P,) pairs of a row and a concept, each by itself in float64, rounded to float32."""
         scores = self.offsets[concepts]
-        for start in range(0, len(rows), _PAIRS_AT_ONCE):
-            pairs = slice(start, start + _PAIRS_AT_ONCE)
-            images = features[rows[pairs]].astype(np.float64)
-            directions = self.bank.directions[concepts[pairs]].astype(np.float64)
-            # einsum adds up each row in a fixed order; a BLAS product's depends on the other rows.
-            scores[pairs] += np.einsum("pd,pd->p", images, directions)
+
+        def add_products(pairs: Indices) -> None:
+            for chunk in np.split(pairs, range(_PAIRS_AT_ONCE, len(pairs), _PAIRS_AT_ONCE)):
+                images = features[rows[chunk]].astype(np.float64)
+                directions = self.bank.directions[concepts[chunk]].astype(np.float64)
+                # einsum adds up each row in a fixed order; a BLAS product's depends on the other rows.
+                scores[chunk] += np.einsum("pd,pd->p", images, directions)
+
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(add_products, np.array_split(np.arange(len(rows)), threads)))
         return scores.astype(np.float32)
