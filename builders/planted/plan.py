@@ -1,0 +1,79 @@
+"""What every image of a planted world shows, decided before anything is drawn."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from spurious_imagenet.builders.planted.config import WorldConfig, class_id_of
+from spurious_imagenet.builders.planted.shapes import SHAPES
+
+__all__ = ["ImagePlan", "plan_world"]
+
+_SPLITS = ("train", "val", "pool")
+Content = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What one image shows.
+
+    Attributes:
+        split: ``train``, ``val`` or ``pool``.
+        number: Place in the split.
+        stem: Its file's path in the world, without extension.
+        name: The object, or None.
+        cue: The cue, or None.
+    """
+
+    split: str
+    number: int
+    stem: str
+    name: str | None
+    cue: str | None
+
+    def rng(self, seed: int) -> Generator:
+        """Return the source of everything random in the image, which no other image shares."""
+        return np.random.default_rng([seed, _SPLITS.index(self.split), self.number])
+
+
+def _labelled(config: WorldConfig, split: str, per_class: int) -> Iterator[ImagePlan]:
+    # One more number than an image's seed has, so that no image repeats these draws.
+    rng = np.random.default_rng([config.seed, _SPLITS.index(split), 0, 1])
+    for order, name in enumerate(SHAPES):
+        pair = config.pair_of(name)
+        with_cue = np.arange(per_class) < (round(pair.share * per_class) if pair else 0)
+        for i, shown in enumerate(rng.permutation(with_cue)):
+            stem = f"{split}/{class_id_of(name)}/{i:05d}"
+            yield ImagePlan(split, order * per_class + i, stem, name, pair.cue if pair and shown else None)
+
+
+def _pool_contents(config: WorldConfig) -> Iterator[Content]:
+    for pair in config.pairs:
+        others = [name for name in SHAPES if name not in config.holders(pair.cue)]
+        yield from [(None, pair.cue)] * config.pool_cue_only
+        yield from [(others[i % len(others)], pair.cue) for i in range(config.pool_cue_other)]
+        yield from [(pair.name, pair.cue)] * config.pool_cue_own
+    for name in SHAPES:
+        yield from [(name, None)] * config.pool_object_only
+    yield from [(None, None)] * config.pool_neither
+
+
+def _pool(config: WorldConfig) -> Iterator[ImagePlan]:
+    for number, (name, cue) in enumerate(_pool_contents(config)):
+        # Named by a hash, so that neither name nor order tells what an image shows.
+        opaque = hashlib.sha256(f"{config.seed}/{number}".encode()).hexdigest()[:16]
+        yield ImagePlan("pool", number, f"pool/{opaque}", name, cue)
+
+
+def plan_world(config: WorldConfig) -> list[ImagePlan]:
+    """List every image of a world: the training and validation splits by class, then the pool."""
+    return [
+        *_labelled(config, "train", config.train_per_class),
+        *_labelled(config, "val", config.val_per_class),
+        *_pool(config),
+    ]

@@ -1,0 +1,68 @@
+"""What is true of a planted world, as its files say it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from spurious_imagenet.errors import DataError
+
+__all__ = ["PlantedTruth", "TruePair"]
+
+_COLUMNS = ("split", "file", "mask", "sha256", "class_id", "cues", "own_cue")
+
+
+@dataclass(frozen=True)
+class TruePair:
+    """A cue that was planted beside a class's object.
+
+    Attributes:
+        class_id: The class.
+        cue: The cue.
+        share: Share of the class's training images that show the cue.
+    """
+
+    class_id: str
+    cue: str
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedTruth:
+    """The truth of a planted world.
+
+    Attributes:
+        table: One row an image, indexed by the SHA-256 (hexadecimal) of its bytes: ``split``, ``file``, ``mask``,
+            ``class_id`` (None without an object), ``cues``, ``own_cue``.
+        pairs: What was planted.
+    """
+
+    table: pd.DataFrame
+    pairs: tuple[TruePair, ...]
+
+    @classmethod
+    def load(cls, world: str | Path) -> PlantedTruth:
+        """Read the truth of a world that ``write_world`` wrote.
+
+        Raises:
+            DataError: The folder is no planted world, or its truth is torn.
+        """
+        folder = Path(world) / "truth"
+        try:
+            about = json.loads((folder / "world.json").read_text(encoding="utf-8"))
+            pairs = tuple(TruePair(**pair) for pair in about["pairs"])
+            rows = pq.read_table(folder / "truth.parquet", columns=list(_COLUMNS)).to_pylist()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{world} is not a readable planted world: {error}") from error
+        table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).set_index("sha256")
+        if not table.index.is_unique:
+            raise DataError(f"{folder / 'truth.parquet'} lists an image twice: expected each image's bytes once.")
+        return cls(table, pairs)
+
+    def pool(self) -> pd.DataFrame:
+        """Return the rows of the unlabelled pool."""
+        return self.table[self.table["split"] == "pool"]

@@ -1,0 +1,126 @@
+"""``spurious planted``: a world whose spurious features are known, models of it, and the check of what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
+from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
+from spurious_imagenet.builders.planted.report import CheckReport, check_report
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.errors import DataError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Processes = Annotated[int, typer.Option(help="Processes at work; the outputs do not depend on it.", min=1)]
+
+
+@app.callback()
+def group() -> None:
+    """Make, learn and check a synthetic world whose spurious features are known."""
+
+
+@app.command()
+def world(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws another world.", min=0)] = 0,
+    image_size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 64,
+    tiny: Annotated[bool, typer.Option(help="Draw some hundred images only, to try the commands.")] = False,
+    processes: Processes = 2,
+) -> None:
+    """Draw images of twelve objects, ten of them with a planted cue, and write down what is true of each image."""
+    sizes = WorldConfig.tiny().model_dump(exclude={"seed", "image_size"}) if tiny else {}
+    config = validated(WorldConfig, seed=seed, image_size=image_size, **sizes)
+    with progress_bar("images") as bar:
+        task = bar.add_task("drawing", total=None, note="")
+        write_world(out, config, workers=processes, on_image=lambda n, of: bar.update(task, completed=n, total=of))
+    typer.echo(
+        f"{out}: {len(config.pairs)} pairs of class and cue planted; look at {out / 'contact.png'}, "
+        f"the truth is in {out / 'truth'}."
+    )
+
+
+@app.command()
+def train(
+    world: Annotated[Path, typer.Argument(help="A planted world.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the weights to.")],
+    processes: Processes = 2,
+) -> None:
+    """Train four small networks on a planted world: `robust` adversarially, to score, and three others, to vote."""
+    from spurious_imagenet.builders.planted.training import RECIPES, train_models
+
+    with progress_bar("models") as bar:
+        task = bar.add_task("training", total=len(RECIPES), note="")
+        records = train_models(world, out, workers=processes, on_trained=lambda _: bar.advance(task))
+    table = Table(title=f"models in {out}", title_justify="left")
+    for header in ("model", "architecture", "parameters", "val accuracy", "under attack", "seconds"):
+        table.add_column(header, justify="left" if header in {"model", "architecture"} else "right")
+    for r in records:
+        attacked = "" if r.robust_accuracy is None else f"{r.robust_accuracy:.1%} (L2 {r.recipe.epsilon})"
+        cells = (
+            r.recipe.name,
+            r.recipe.arch,
+            f"{r.parameters:,}",
+            f"{r.val_accuracy:.1%}",
+            attacked,
+            f"{r.seconds:.0f}",
+        )
+        table.add_row(*cells)
+    Console().print(table)
+
+
+@app.command()
+def check(
+    world: Annotated[Path, typer.Option(help="The planted world.")],
+    bank: Annotated[Path, typer.Option(help="Concept bank of its scoring model.")],
+    features: Annotated[Path, typer.Option(help="That model's feature store of the world's pool.")],
+    candidates: Annotated[Path, typer.Option(help="Candidates mined from the pool.")],
+    out: Annotated[Path, typer.Option(help="Folder to write check.json and check.md to.")],
+) -> None:
+    """Compare what was found and mined with what was planted; exit with 1 when too little was."""
+    truth = PlantedTruth.load(world)
+    found = cue_auc(ConceptBank.load(bank), FeatureStore.open(features), truth)
+    report = check_report(found, mined_purity(_read_candidates(candidates), truth, found))
+    report.write_report(out)
+    _show(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _read_candidates(folder: Path) -> pd.DataFrame:
+    file = folder / "candidates.parquet"
+    try:
+        table: pd.DataFrame = pq.read_table(file, columns=["concept_id", "sha256", "status"]).to_pandas()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as mined candidates: {error}") from error
+    return table
+
+
+def _show(report: CheckReport) -> None:
+    table = Table(title="what was planted, and what was found", title_justify="left")
+    for header in ("class", "cue", "share", "component", "AUC", "kept", "purity"):
+        table.add_column(header, justify="left" if header in {"class", "cue"} else "right")
+    for pair in report.pairs:
+        auc, purity = f"{pair.auc:.4f}", "none kept" if pair.purity is None else f"{pair.purity:.3f}"
+        table.add_row(
+            pair.class_id,
+            pair.cue,
+            f"{pair.share:.0%}",
+            str(pair.component),
+            auc if report.found(pair) else f"[red]{auc}[/red]",
+            str(pair.kept),
+            purity if report.mined(pair) else f"[red]{purity}[/red]",
+        )
+    Console().print(table)
+    typer.echo(report.summary())
