@@ -54,11 +54,11 @@ def command(
         verify=verify,
     )
     with progress_bar("shards") as bar:
-        task = bar.add_task(model, total=None, note="")
+        task = bar.add_task("features", total=None, note="")
 
         def show(p: Progress) -> None:
             rate = p.images / p.seconds if p.seconds > 0 else 0.0
-            note = f"{p.images} images, {rate:.1f} img/s, {p.rejects} rejected"
+            note = f"{p.images} img, {rate:.0f} img/s, {p.rejects} rejected"
             bar.update(task, completed=p.shards_done, total=p.shards, note=note)
 
         result = extract_features(config, out, progress=show)

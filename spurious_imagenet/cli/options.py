@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spurious_imagenet.errors import ConfigError
 
@@ -30,14 +30,13 @@ ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in pl
 def progress_bar(unit: str) -> Iterator[Progress]:
     """Show a progress bar on standard error; each task may set the field ``note``."""
     columns = (
-        TextColumn("{task.description}", markup=False),  # a path may hold what looks like markup
-        BarColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        # Time left while running, time taken at the end.
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
         yield progress

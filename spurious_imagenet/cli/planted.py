@@ -64,19 +64,11 @@ def train(
         task = bar.add_task("training", total=len(RECIPES), note="")
         records = train_models(world, out, workers=processes, on_trained=lambda _: bar.advance(task))
     table = Table(title=f"models in {out}", title_justify="left")
-    for header in ("model", "architecture", "parameters", "val accuracy", "under attack", "seconds"):
+    for header in ("model", "architecture", "val accuracy", "under attack", "seconds"):
         table.add_column(header, justify="left" if header in {"model", "architecture"} else "right")
     for r in records:
-        attacked = "" if r.robust_accuracy is None else f"{r.robust_accuracy:.1%} (L2 {r.recipe.epsilon})"
-        cells = (
-            r.recipe.name,
-            r.recipe.arch,
-            f"{r.parameters:,}",
-            f"{r.val_accuracy:.1%}",
-            attacked,
-            f"{r.seconds:.0f}",
-        )
-        table.add_row(*cells)
+        attacked = "" if r.robust_accuracy is None else f"{r.robust_accuracy:.1%}"
+        table.add_row(r.recipe.name, r.recipe.arch, f"{r.val_accuracy:.1%}", attacked, f"{r.seconds:.0f}")
     Console().print(table)
 
 
