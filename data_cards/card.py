@@ -17,6 +17,7 @@ def render_card(
     *,
     name: str,
     split: str,
+    data_file: str,
     images: int,
     concepts: Sequence[dict[str, Any]],
     models: Sequence[str],
@@ -28,6 +29,7 @@ def render_card(
     Args:
         name: Title.
         split: The one split.
+        data_file: Path of its parquet file in the dataset folder.
         images: Number of images.
         concepts: One mapping a concept: ``class_name``, ``class_id``, ``concept_id``, ``images``.
         models: Specs of the models that voted, the scoring model first.
@@ -43,9 +45,7 @@ def render_card(
         "tags": ["spurious-features", "robustness", "spurious-imagenet"],
         "size_categories": [_size_category(images)],
         "annotations_creators": ["machine-generated"],
-        "configs": [
-            {"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": "data/*.parquet"}]}
-        ],
+        "configs": [{"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": data_file}]}],
     }
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filter below escapes
     environment.filters |= {"md": _escape_markdown, "code": _code_span}

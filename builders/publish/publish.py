@@ -68,13 +68,12 @@ def publish(
     candidates, scorer = _read_candidates(Path(config.candidates))
     rows, left_out, repeated = _choose(candidates, config)
     with atomic_directory(out) as directory:
-        data = directory / "data" / f"{_SPLIT}-00000-of-00001.parquet"
-        data.parent.mkdir(parents=True)
-        _write_parquet(data, rows, config, progress or (lambda *_: None))
+        data = _write_data(directory / "data", rows, config, progress or (lambda *_: None))
         concepts = summarise(rows)
         card = render_card(
             name=config.name,
             split=_SPLIT,
+            data_file=f"data/{data}",
             images=len(rows),
             concepts=[{str(k): v for k, v in c.items()} for c in concepts.to_dict("records")],
             models=[public_spec(m["model"]) for m in rows["models"].iloc[0]],
@@ -119,6 +118,20 @@ def _choose(candidates: pd.DataFrame, config: PublishConfig) -> tuple[pd.DataFra
         )
     ordered = rows.sort_values(["class_id", "component", "rank"], kind="stable").reset_index(drop=True)
     return ordered, summarise(few), len(kept) - len(once)
+
+
+def _write_data(folder: Path, rows: pd.DataFrame, config: PublishConfig, progress: Callable[[int, int], None]) -> str:
+    """Write the one parquet file; return its name, which carries the hash of its bytes.
+
+    ``datasets`` caches what it has read under the folder's last name and the files' names alone: two datasets of the
+    same names, or an old and a new version in one place, would otherwise be taken for each other.
+    """
+    folder.mkdir()
+    unnamed = folder / "unnamed.parquet"
+    _write_parquet(unnamed, rows, config, progress)
+    named = folder / f"{_SPLIT}-00000-of-00001-{sha256_file(unnamed)[:16]}.parquet"
+    unnamed.rename(named)
+    return named.name
 
 
 def _write_parquet(path: Path, rows: pd.DataFrame, config: PublishConfig, progress: Callable[[int, int], None]) -> None:

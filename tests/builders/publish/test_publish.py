@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -159,7 +160,29 @@ def test_row_groups_hold_a_hundred_images(published: PublishResult) -> None:
 def test_publishing_twice_gives_the_same_bytes(candidates: Path, published: PublishResult, tmp_path: Path) -> None:
     again = publish(PublishConfig(candidates=str(candidates)), tmp_path / "again")
     assert tree(again.path) == tree(published.path)
-    assert set(tree(again.path)) == {"README.md", "data", "data/test-00000-of-00001.parquet"}
+    (file,) = (again.path / "data").iterdir()
+    assert set(tree(again.path)) == {"README.md", "data", f"data/{file.name}"}
+
+
+@pytest.mark.usefixtures("offline")
+def test_folders_of_one_name_are_not_taken_for_each_other(
+    candidates: Path, published: PublishResult, tmp_path: Path
+) -> None:
+    concept = sorted(kept(candidates)["concept_id"].unique())[0]
+    config = PublishConfig(candidates=str(candidates), concepts=(concept,))
+    few = publish(config, tmp_path / "elsewhere" / published.path.name)
+    assert (
+        len(datasets.load_dataset(str(published.path), split="test", cache_dir=str(tmp_path / "cache")))
+        == published.images
+    )
+    assert (
+        len(datasets.load_dataset(str(few.path), split="test", cache_dir=str(tmp_path / "cache")))
+        == few.images
+        < published.images
+    )
+    shutil.rmtree(few.path)
+    more = publish(PublishConfig(candidates=str(candidates)), few.path)
+    assert len(datasets.load_dataset(str(more.path), split="test", cache_dir=str(tmp_path / "cache"))) == more.images
 
 
 def test_attribution_comes_from_the_samples_metadata(published: PublishResult) -> None:
@@ -225,7 +248,16 @@ def test_odd_model_names_stay_code(world: World) -> None:
     from spurious_imagenet.data_cards import render_card
 
     models = ["file:a`b``c<script>.safetensors", "`", "timm:x\n# y"]
-    text = render_card(name="x", split="test", images=1, concepts=[], models=models, scorer=models[0], min_agree=1)
+    text = render_card(
+        name="x",
+        split="test",
+        data_file="data/x.parquet",
+        images=1,
+        concepts=[],
+        models=models,
+        scorer=models[0],
+        min_agree=1,
+    )
     tokens = rendered(text.split("\n---\n", 1)[1])
     inline = [t for token in tokens for t in (token.children or [])]
     code = [t.content for t in inline if t.type == "code_inline"]
@@ -237,9 +269,9 @@ def test_odd_model_names_stay_code(world: World) -> None:
 def test_the_cards_metadata_are_the_hubs(published: PublishResult) -> None:
     card = DatasetCard.load(published.path / "README.md")
     data = card.data.to_dict()
-    assert data["configs"] == [
-        {"config_name": "spurious", "default": True, "data_files": [{"split": "test", "path": "data/*.parquet"}]}
-    ]
+    (file,) = (published.path / "data").iterdir()
+    files = [{"split": "test", "path": f"data/{file.name}"}]
+    assert data["configs"] == [{"config_name": "spurious", "default": True, "data_files": files}]
     assert data["size_categories"] == ["n<1K"]
     assert data["task_categories"] == ["image-classification"]
     assert "Not reviewed" in card.text
