@@ -4,10 +4,11 @@
 
 Each run is the real command in a process forked from this one, which has imported everything and computed nothing. A
 run dies after a batch has been through the model (so in the middle of a shard or of a chunk of votes), while the pool
-is scored, right before one of its steps on the file system (opening, renaming, removing, making a directory), or at a
-random time. Then the same command runs again, sometimes to be killed once more, until it ends by itself. Every file
-must then be, byte for byte, what an undisturbed run leaves, with nothing beside it, and no more units of work (shards,
-chunks) may have been started twice than there were kills. The exit code is 1 if not.
+is scored, right before one of its steps on the file system (opening, renaming, removing, making a directory), with one
+of its files half written, or at a random time. Then the same command runs again, sometimes to be killed once more,
+until it ends by itself. Every file must then be, byte for byte, what an undisturbed run leaves, with nothing beside
+it, and no more units of work (shards, chunks) may have been started twice than there were kills. The exit code is 1
+if not.
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads before the forks
 
 import argparse
-import io
 import signal
 import sys
-import tarfile
 import tempfile
 import threading
 import time
@@ -32,24 +31,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import timm
+import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from crash_inputs import make_bank, make_inputs
 
 import spurious_imagenet.benchmark.models.file_models
 import spurious_imagenet.cli.features
 import spurious_imagenet.cli.mine
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
 from spurious_imagenet.benchmark.inference import ImageRunner
-from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
 from spurious_imagenet.builders.features.extract import _Job
 from spurious_imagenet.builders.mining import mine
 from spurious_imagenet.builders.mining.votes import Voters
 from spurious_imagenet.builders.store import FeatureStore
 
 MINE = sys.modules[mine.__module__]  # the module; its package exports the function of the same name
-SHARDS, IMAGES, BATCH, CHUNK = 4, 24, 4, 8
-CLASSES = ("apple", "bird", "cup", "dog")
+BATCH, CHUNK = 4, 8  # several batches a shard, several chunks a run
 #: Probability that a resumed run is killed once more.
 AGAIN = 1 / 3
 FILE_STEPS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -57,6 +53,7 @@ KINDS = {
     "batch": "after a batch inside a unit",
     "scoring": "while scoring",
     "step": "before a step on the file system",
+    "file": "with a file half written",
     "time": "at a random time",
 }
 
@@ -73,11 +70,13 @@ class Trace:
         self.seen: Counter[str] = Counter()
         self.lock = threading.RLock()
 
-    def __call__(self, kind: str, what: str = "") -> None:
+    def __call__(self, kind: str, what: str = "", last_act: Callable[[], object] | None = None) -> None:
         with self.lock:
             os.write(self.descriptor, f"{kind}\t{what}\n".encode())
             self.seen[kind] += 1
             if self.death == (kind, self.seen[kind]):
+                if last_act:
+                    last_act()
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(self, event: str, args: tuple[Any, ...]) -> None:
@@ -87,8 +86,19 @@ class Trace:
             if path.startswith(self.out) or (event in {"os.remove", "os.rmdir"} and args[1] != -1):
                 self("step", f"{event} {path.removeprefix(self.out)}")
 
+    def halved(self, write: Callable[..., object], place: int) -> Callable[..., object]:
+        """Trace a function that writes the file in its argument ``place``; where the run dies, half of it is there."""
+
+        def traced_write(*args: Any, **options: Any) -> object:
+            made, path = write(*args, **options), str(args[place])
+            if path.startswith(self.out):
+                self("file", path, lambda: os.truncate(path, Path(path).stat().st_size // 2))
+            return made
+
+        return traced_write
+
     def install(self) -> None:
-        """Trace shards, chunks, batches, scored blocks and file steps."""
+        """Trace shards, chunks, batches, scored blocks, files and steps on them."""
         score, make, vote, top = ImageRunner._score, _Job._make, Voters.vote, vars(MINE)["top_of_assigned"]
 
         def traced_score(runner: ImageRunner, *args: Any) -> Any:
@@ -115,6 +125,9 @@ class Trace:
             (ImageRunner, "_score", traced_score),
             (_Job, "_make", traced_make),
             (Voters, "vote", traced_vote),
+            (pq, "write_table", self.halved(pq.write_table, 1)),
+            (Path, "write_bytes", self.halved(Path.write_bytes, 0)),
+            (Path, "write_text", self.halved(Path.write_text, 0)),
         ):
             setattr(owner, name, traced)
         sys.addaudithook(self.audit)
@@ -240,11 +253,12 @@ def disturb(command: Command, deaths: list[Death], outcome: Outcome) -> None:
         outcome.problems.append(f"killed at {killed}: {redone} {command.unit}s redone, files {differing} differ")
 
 
-def kill_often(command: Command, kills: int, kinds: list[str], rng: np.random.Generator, every_step: bool) -> bool:
+def kill_often(command: Command, kills: int, rng: np.random.Generator, every_step: bool) -> bool:
     """Kill a command so many times, print what came of it, and return whether all was well."""
-    outcome = Outcome()
-    for n in range(command.events["step"] if every_step else 0):
-        disturb(command, [("step", n + 1)], outcome)
+    outcome, kinds = Outcome(), [kind for kind in KINDS if kind == "time" or command.events[kind]]
+    for kind in ("step", "file") if every_step else ():
+        for n in range(command.events[kind]):
+            disturb(command, [(kind, n + 1)], outcome)
     kills += outcome.kills.total()
     while (turn := outcome.kills.total()) < kills:
         count = 2 if kills - turn > 1 and rng.random() < AGAIN else 1
@@ -263,48 +277,11 @@ def kill_often(command: Command, kills: int, kinds: list[str], rng: np.random.Ge
     return not outcome.problems
 
 
-def make_inputs(root: Path, rng: np.random.Generator) -> None:
-    """Write shards of random JPEGs and three random models."""
-    (root / "shards").mkdir()
-    for shard in range(SHARDS):
-        with tarfile.open(root / "shards" / f"pool-{shard}.tar", "w") as tar:
-            for i in range(IMAGES):
-                buffer = io.BytesIO()
-                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-                Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(buffer, "JPEG")
-                member = tarfile.TarInfo(f"{shard}-{i:03d}.jpg")
-                member.size = buffer.tell()
-                tar.addfile(member, io.BytesIO(buffer.getvalue()))
-    for name in ("scorer", "voter0", "voter1"):
-        model = timm.create_model("test_resnet", pretrained=False, num_classes=len(CLASSES))
-        info = WeightsFileInfo(arch="test_resnet", class_ids=CLASSES, image_size=64)
-        save_weights(root / f"{name}.safetensors", model, info)
-
-
-def make_bank(store: FeatureStore, path: Path, rng: np.random.Generator) -> None:
-    """Write four random concepts a class."""
-    config = store.config
-    concepts = [
-        {"concept_id": f"{name}/{i}", "kind": "random", "class_index": c, "component": i, "name": ""}
-        | {"class_id": name, "class_name": name}
-        for c, name in enumerate(CLASSES)
-        for i in range(4)
-    ]
-    directions = rng.standard_normal((len(concepts), config.feature_dim)).astype(np.float32)
-    info = BankInfo(
-        model=config.model,
-        weights_sha256=config.weights_sha256,
-        feature_dim=config.feature_dim,
-        feature_config_sha256=config.sha256,
-    )
-    ConceptBank(directions, np.zeros(len(concepts), np.float32), pd.DataFrame(concepts), info).save(path)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=50, help="of spurious features")
     parser.add_argument("--mine-kills", type=int, default=20, help="of spurious mine")
-    parser.add_argument("--every-step", action="store_true", help="besides, kill once before every step on the files")
+    parser.add_argument("--every-step", action="store_true", help="besides, kill once at every step and every file")
     parser.add_argument("--backend", default="eager")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -321,8 +298,8 @@ def main() -> int:
         voters = [a for i in range(2) for a in ("--agree", f"file:{root}/voter{i}.safetensors")]
         mining = Command("mine", "chunk", root, [*arguments, *voters])
         mining.run_undisturbed()
-        well = kill_often(features, options.kills, ["batch", "step", "time"], rng, options.every_step)
-        well &= kill_often(mining, options.mine_kills, ["scoring", "batch", "step", "time"], rng, options.every_step)
+        well = kill_often(features, options.kills, rng, options.every_step)
+        well &= kill_often(mining, options.mine_kills, rng, options.every_step)
     return 0 if well else 1
 
 

@@ -18,20 +18,21 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "crashes.py"
 
 
 def test_killed_runs_end_in_the_same_bytes() -> None:
-    command = [sys.executable, str(BENCHMARK), "--kills", "6", "--mine-kills", "4"]
+    command = [sys.executable, str(BENCHMARK), "--kills", "6", "--mine-kills", "5"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     features, mining = re.findall(r"^spurious (?:features|mine): .*\n.*\n.*$", ran.stdout, re.MULTILINE)
-    for text, kills, unit in ((features, 6, "shard"), (mining, 4, "chunk")):
+    for text, kills, unit in ((features, 6, "shard"), (mining, 5, "chunk")):
         assert f"{kills} kills" in text
         runs = re.search(r"byte for byte: yes \((\d+) of (\d+)\)", text)
         assert runs is not None, text
         assert runs[1] == runs[2]
         assert re.search(rf"{unit}s started twice: at most [01] a kill", text)
         assert int(re.search(rf"(\d+) of the kills inside a {unit}", text)[1]) >= 1
-    for kind in ("after a batch inside a unit", "before a step on the file system", "at a random time"):
+    for kind in ("after a batch inside a unit", "before a step", "with a file half written", "at a random time"):
         assert kind in features
         assert kind in mining
+    assert "while scoring" in mining
 
 
 def test_a_run_killed_before_its_first_file_is_no_stranger(tmp_path: Path) -> None:

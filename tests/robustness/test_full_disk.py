@@ -31,7 +31,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"a small file system can only be mounted by root: {error}")
     yield Disk(path)
-    subprocess.run(["umount", str(path)], check=True)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def test_features_go_on_when_there_is_room(disk: Disk, tmp_path: Path) -> None:
