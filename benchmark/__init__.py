@@ -1,1 +1,1 @@
-"""TODO."""
+"""Models, images, metrics and evaluation: everything that measures a classifier."""

@@ -14,17 +14,11 @@ from spurious_imagenet.io import write_json
 __all__ = ["ClassRecord", "EvalRecord", "Means"]
 
 
-class ClassRecord(BaseModel):
-    """One class, or one concept of it."""
+class Means(BaseModel):
+    """What is measured of a class; or its means over classes, each class counting the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    class_id: str
-    class_name: str
-    concept_id: str | None = None
-    """Set in the per-concept list: the spurious images of this concept only."""
-    validation_images: int
-    spurious_images: int
     spurious_ap: float
     """Average precision, in [0, 1], higher is better."""
     chance_ap: float
@@ -41,18 +35,15 @@ class ClassRecord(BaseModel):
     """Fraction of the spurious images classified as the class; lower is better."""
 
 
-class Means(BaseModel):
-    """Means over the classes, each class counting the same."""
+class ClassRecord(Means):
+    """One class, or one concept of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    spurious_ap: float
-    chance_ap: float
-    spurious_auc: float
-    validation_probability: float
-    spurious_probability: float
-    validation_predicted: float
-    spurious_predicted: float
+    class_id: str
+    class_name: str
+    concept_id: str | None = None
+    """Set in the per-concept list: the spurious images of this concept only."""
+    validation_images: int
+    spurious_images: int
 
 
 class EvalRecord(BaseModel):

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from spurious_imagenet.benchmark.evaluation import evaluate
 from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.record import ClassRecord, EvalRecord, Means
+from spurious_imagenet.benchmark.record import EvalRecord, Means
 from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers
 
 __all__ = ["command"]
@@ -61,7 +61,7 @@ def _table(record: EvalRecord) -> Table:
     return table
 
 
-def _values(c: ClassRecord | Means) -> list[str]:
+def _values(c: Means) -> list[str]:
     return [
         f"{c.spurious_ap:.3f}",
         f"{c.chance_ap:.3f}",
