@@ -1,1 +1,1 @@
-"""TODO."""
+"""The stages that turn images into features, concepts, candidates and datasets."""
