@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
+from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.concepts.bank import REQUIRED_COLUMNS
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.builders.components.npca import ClassNpca, class_npca, npca_concepts
-from spurious_imagenet.builders.store import FeaturePart, FeatureStore
-from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.builders.components.training import Indices, TrainingIndex, bank_info, check_store
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.errors import DataError
 
 __all__ = ["ALPHA_QUANTILES", "ComponentsConfig", "build_bank"]
 
@@ -25,7 +26,6 @@ __all__ = ["ALPHA_QUANTILES", "ComponentsConfig", "build_bank"]
 ALPHA_QUANTILES = {f"alpha_q{percent:02d}": percent / 100 for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)}
 
 Progress = Callable[[int, int], None]
-Indices = NDArray[np.int64]
 
 
 class ComponentsConfig(BaseModel):
@@ -56,58 +56,6 @@ class _ClassConcepts:
     offsets: NDArray[np.float64]
     table: pd.DataFrame
     top_images: Indices
-
-
-class _TrainingIndex:
-    """Which rows of a store belong to which class, in the order of (part, row)."""
-
-    def __init__(self, store: FeatureStore, num_classes: int) -> None:
-        self.parts: tuple[FeaturePart, ...] = store.parts
-        labels = [part.rows(["label"]).column("label").fill_null(-1).to_numpy() for part in self.parts]
-        self.starts = np.cumsum([0, *(len(values) for values in labels)], dtype=np.int64)
-        label = np.concatenate([np.empty(0, np.int32), *labels])
-        if len(label) and not -1 <= label.min() <= label.max() < num_classes:
-            span = f"{label.min()} to {label.max()}"
-            raise DataError(f"{store.path} holds labels from {span}: expected -1 (none) to {num_classes - 1}.")
-        self._order = np.argsort(label, kind="stable")
-        self._bounds = np.searchsorted(label[self._order], np.arange(num_classes + 1))
-        self.unlabelled = int(self._bounds[0])
-        self.present: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
-
-    def images(self, class_index: int) -> Indices:
-        """Return the ids of a class's images, ascending."""
-        return self._order[self._bounds[class_index] : self._bounds[class_index + 1]]
-
-    def by_part(self, images: Indices) -> Iterable[tuple[FeaturePart, slice, Indices]]:
-        """Split ascending image ids by part: yield each part, the ids' place among ``images``, and their rows."""
-        cuts = np.searchsorted(images, self.starts)
-        for part, start, first, last in zip(self.parts, self.starts, cuts, cuts[1:], strict=False):
-            if last > first:
-                yield part, slice(first, last), images[first:last] - start
-
-    def features(self, images: Indices, dim: int) -> NDArray[np.float16]:
-        """Read the (n, D) features of ascending image ids.
-
-        Raises:
-            DataError: One is NaN or infinite.
-        """
-        features = np.empty((len(images), dim), np.float16)
-        for part, place, rows in self.by_part(images):
-            features[place] = part.features()[rows]
-            finite = np.isfinite(features[place]).all(axis=1)
-            if not finite.all():
-                raise DataError(f"row {rows[finite.argmin()]} of part {part.path.name} has a NaN or infinite feature.")
-        return features
-
-    def keys(self, images: list[Indices]) -> list[list[str]]:
-        """Return "part/key" of each list's image ids, reading each part's rows once."""
-        wanted, inverse = np.unique(np.concatenate(images), return_inverse=True)
-        keys = np.empty(len(wanted), dtype=object)
-        for part, place, rows in self.by_part(wanted):
-            column = part.rows(["key"]).column("key").take(rows).to_pylist()
-            keys[place] = [f"{part.path.name}/{key}" for key in column]
-        ends = np.cumsum([len(ids) for ids in images])
-        return [found.tolist() for found in np.split(keys[inverse], ends[:-1])]
 
 
 def build_bank(
@@ -150,8 +98,8 @@ def build_bank(
         ModelError: ``config.classes`` names a class that the label space lacks.
         DataError: A feature is NaN or infinite, a label is out of range, or no class is left.
     """
-    _check(store, head, labels, weights_sha256)
-    index = _TrainingIndex(store, len(labels))
+    check_store(store, head, labels, weights_sha256)
+    index = TrainingIndex(store, len(labels))
     wanted = index.present if config.classes is None else sorted({labels.index(c) for c in config.classes})
     # Room for all rows at once, since joining the classes' arrays would need twice the bank; pages come when written.
     room = len(wanted) * (min(config.top, head.feature_dim) + 1)
@@ -175,37 +123,7 @@ def build_bank(
         what = rejects[-1]["reason"] if rejects else "none of its images has a label."
         raise DataError(f"{store.path} leaves no class to take components of: {what}")
     table = _finish(pd.concat(tables, ignore_index=True), index.keys(top_images))
-    return ConceptBank(directions[:size], offsets[:size], table, _info(store, config, index, rejects))
-
-
-def _info(
-    store: FeatureStore, config: ComponentsConfig, index: _TrainingIndex, rejects: list[dict[str, Any]]
-) -> BankInfo:
-    return BankInfo(
-        model=store.config.model,
-        weights_sha256=store.config.weights_sha256,
-        feature_dim=store.config.feature_dim,
-        feature_config_sha256=store.config.sha256,
-        config=config.model_dump(mode="json"),
-        counts={"images": int(index.starts[-1]), "unlabelled_images": index.unlabelled},
-        rejects=tuple(rejects),
-    )
-
-
-def _check(store: FeatureStore, head: LinearHead, labels: LabelSpace, weights_sha256: str | None) -> None:
-    made = store.config
-    if made.feature_dim != head.feature_dim:
-        raise StoreError(f"{store.path} holds {made.feature_dim} features, the last layer reads {head.feature_dim}.")
-    if weights_sha256 not in (None, made.weights_sha256):
-        raise StoreError(
-            f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), but the last layer "
-            f"belongs to weights {weights_sha256:.12}."
-        )
-    if made.class_ids != labels.class_ids or len(labels) != len(head.bias):
-        raise StoreError(
-            f"{store.path} is labelled by the {len(made.class_ids)} classes of {made.label_space!r}, but the model has "
-            f"{len(head.bias)} outputs for the {len(labels)} classes of {labels.name!r}: expected the same classes."
-        )
+    return ConceptBank(directions[:size], offsets[:size], table, bank_info(store, config, index, rejects))
 
 
 def _reject(labels: LabelSpace, class_index: int, count: int) -> dict[str, Any]:
@@ -218,7 +136,7 @@ def _reject(labels: LabelSpace, class_index: int, count: int) -> dict[str, Any]:
 
 
 def _class_concepts(
-    index: _TrainingIndex, head: LinearHead, class_index: int, config: ComponentsConfig
+    index: TrainingIndex, head: LinearHead, class_index: int, config: ComponentsConfig
 ) -> _ClassConcepts | None:
     """Take one class's components; None where it has fewer than 2 images or no variation."""
     images = index.images(class_index)
