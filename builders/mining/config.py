@@ -6,6 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from spurious_imagenet.benchmark.concepts.verdicts import VerdictValue
+
 __all__ = ["MineConfig"]
 
 
@@ -28,9 +30,12 @@ class MineConfig(BaseModel):
     keep: PositiveInt = 75
     """Images kept for each concept; further ones that pass are a reserve for the review."""
     components: PositiveInt | None = 10
-    """Mine the first so many NPCA components of every class (by eigenvalue); None: all of them."""
+    """Mine the first so many concepts of every class (NPCA components by eigenvalue, neurons by importance); None: all
+    of them."""
     concepts: tuple[str, ...] = ()
     """Mine these concept ids only, in place of ``components``."""
+    verdict: VerdictValue | None = None
+    """Mine the concepts with this verdict only, in place of ``components``; see ``spurious annotate``."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 6
     """Of two images of a concept whose 64-bit perceptual hashes differ in so many bits or fewer, only one is kept."""
     device: str = "auto"
@@ -45,6 +50,8 @@ class MineConfig(BaseModel):
                 f"min_agree is {self.min_agree}, but only {1 + len(self.agree)} models vote (the scoring model and "
                 f"{len(self.agree)} others)"
             )
+        if self.concepts and self.verdict is not None:
+            raise ValueError("concepts are named and a verdict is given: expected one of both")
         if self.keep > self.top:
             raise ValueError(f"keep is {self.keep}: expected at most top ({self.top})")
         return self

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.images import DecodeLimits
@@ -75,7 +76,7 @@ def mine(
 
     Raises:
         StoreError: Bank and features do not fit, or ``out`` is of another configuration.
-        ConfigError: A named concept is not in the bank.
+        ConfigError: A named concept is not in the bank, or no concept has the wanted verdict.
         DataError: An image changed since its features were made.
     """
     root, tell = Path(out), progress or (lambda *_: None)
@@ -109,12 +110,30 @@ def _chosen_concepts(bank: ConceptBank, config: MineConfig) -> ConceptBank:
                 f"bank {config.bank} has no concept {missing[0]!r}: expected ids such as {ids.iloc[0]!r}."
             )
         return bank.select(np.flatnonzero(ids.isin(config.concepts)))
+    if config.verdict is not None:
+        return bank.select(_rows_with_verdict(bank, config))
     wanted = bank.table["component"] >= 0
     if config.components is not None:
-        wanted &= bank.table["component"] < config.components
+        wanted &= _place_in_class(bank.table) < config.components
     if not wanted.any():
         raise ConfigError(f"bank {config.bank} has no components to mine.")
     return bank.select(np.flatnonzero(wanted))
+
+
+def _place_in_class(table: pd.DataFrame) -> pd.Series:
+    """Return how many concepts of its class stand before each: a neuron's component is its index, not its place."""
+    if "importance_rank" not in table:
+        return table["component"]
+    return table["component"].where(table["importance_rank"].isna(), table["importance_rank"] - 1)
+
+
+def _rows_with_verdict(bank: ConceptBank, config: MineConfig) -> NDArray[np.int64]:
+    if "verdict" not in bank.table:
+        raise ConfigError(f"bank {config.bank} has no verdicts: put them on it with `spurious annotate` first.")
+    rows: NDArray[np.int64] = np.flatnonzero(bank.table["verdict"] == config.verdict)
+    if not len(rows):
+        raise ConfigError(f"bank {config.bank} has no concept with the verdict {config.verdict!r}.")
+    return rows
 
 
 def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
@@ -122,6 +141,8 @@ def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
     settings = config.model_dump(
         mode="json", exclude={"bank", "features", "device", "backend", "workers", "allow_pipe"}
     )
+    if settings["verdict"] is None:
+        del settings["verdict"]  # candidates from before there were verdicts are still of the same settings
     bank_files = sorted(p for p in Path(config.bank).iterdir() if p.is_file())
     pool = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
     return {

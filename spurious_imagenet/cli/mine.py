@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -30,6 +30,10 @@ def command(
     keep: Annotated[int, typer.Option(help="Images kept for each concept.", min=1)] = 75,
     components: Annotated[int, typer.Option(help="Mine the first so many components of every class.", min=1)] = 10,
     concept: Annotated[list[str] | None, typer.Option(help="Mine this concept id only; may be given often.")] = None,
+    verdict: Annotated[
+        Literal["spurious", "core", "unclear"] | None,
+        typer.Option(help="Mine the concepts with this verdict, and all of them (see `spurious annotate`)."),
+    ] = None,
     near_duplicate_bits: Annotated[
         int, typer.Option(help="Largest hash distance of near-duplicates.", min=0, max=64)
     ] = 6,
@@ -53,6 +57,7 @@ def command(
         keep=keep,
         components=components,
         concepts=tuple(concept or ()),
+        verdict=verdict,
         near_duplicate_bits=near_duplicate_bits,
         device=device,
         backend=backend,
