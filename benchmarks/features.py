@@ -100,14 +100,18 @@ def users_loop(args: argparse.Namespace, shards: list[str]) -> Iterator[int]:
     )
     torch.set_num_threads(WORKERS)
     with torch.inference_mode():
+        model(torch.zeros(32, 3, args.image_size, args.image_size))
+        yield 0
         for (batch,) in torch.utils.data.DataLoader(data, batch_size=None, num_workers=min(WORKERS, len(shards))):
             model.forward_head(model.forward_features(batch), pre_logits=True).numpy()
             yield len(batch)
 
 
-def users_rate(args: argparse.Namespace, shards: list[str]) -> float:
-    loop = users_loop(args, shards)
-    next(loop)  # workers have started and the model is warm
+def users_rate(args: argparse.Namespace, shards: list[str], count: int) -> float:
+    # Enough images that what the workers decode ahead is a small share, in enough shards that both have some.
+    repeats = max(2, -(-1000 // count))
+    loop = users_loop(args, shards * repeats)
+    next(loop)  # the model is loaded and warm
     begin = time.perf_counter()
     return sum(loop) / (time.perf_counter() - begin)
 
@@ -162,7 +166,7 @@ def main() -> None:
         },
         "decode and resize only": partial(decode_rate, images, classifier),
         "spurious features (default backend)": partial(command_rate, args, len(images)),
-        "webdataset + DataLoader + timm": partial(users_rate, args, shards),
+        "webdataset + DataLoader + timm": partial(users_rate, args, shards, len(images)),
     }
     for name, backend in backends.items():
         forward_rate(backend, args.image_size, 4 * backend.batch_size)

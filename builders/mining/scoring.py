@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.builders.mining.products import ProductTopN
 from spurious_imagenet.builders.mining.topn import MAX_ID, StreamingTopN
 from spurious_imagenet.builders.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
@@ -129,12 +131,20 @@ class _Images:
                 yield part, first_id, slice(start, min(start + self.block_rows, len(part)))
 
     def blocks(self) -> Iterator[_Block]:
-        """Yield all images, block by block."""
+        """Yield all images, block by block; the next one is read meanwhile. A block is valid until the one after."""
+        blocks = self._read_blocks()
+        with ThreadPoolExecutor(1, "blocks") as reader:
+            waiting = reader.submit(next, blocks, None)
+            while (block := waiting.result()) is not None:
+                waiting = reader.submit(next, blocks, None)
+                yield block
+
+    def _read_blocks(self) -> Iterator[_Block]:
         last, assigned = None, None
         # Fresh memory for each block would cost a tenth of the run in page faults.
         halves = np.empty((self.block_rows, self.dim), np.float16)
-        floats = torch.empty(halves.shape)
-        for part, first_id, rows in self.spans():
+        buffers = cycle([torch.empty(halves.shape), torch.empty(halves.shape)])
+        for (part, first_id, rows), floats in zip(self.spans(), buffers, strict=False):
             if self.assigned and part is not last:
                 last, assigned = part, _assigned_classes(part)
             # Mapped anew for each block: the pages of a map stay resident for as long as it is open.
@@ -180,21 +190,32 @@ class _Search:
         self, size: int, progress: Progress | None
     ) -> tuple[NDArray[np.float32], Indices, NDArray[np.float64]]:
         """Return (M, size) scores without offsets, their image ids, and an (M,) bound on any such score's error."""
-        top = StreamingTopN(len(self.bank), size)
-        longest = 0.0
-        for block in self.images.blocks():
-            longest = max(longest, block.longest)
-            if block.assigned is None:
-                top.update(self._product(block.features), block.ids)
-            else:
-                rows, concepts, scores = self._assigned_pairs(block.features.numpy(), block.assigned)
-                top.update_pairs(concepts, scores, block.ids[rows])
-            if progress:
-                progress(int(block.ids[-1]) + 1, len(self.images))
+        if self.images.assigned:
+            pairs = StreamingTopN(len(self.bank), size)
+            longest = self._each(lambda block: self._take_pairs(pairs, block), progress)
+            best = pairs.result()
+        else:
+            with ProductTopN(self.directions, size, self.images.block_rows) as top:
+                longest = self._each(lambda block: top.update(block.features, block.ids), progress)
+            best = top.result()
         # However it is added up, a sum of D products is off by gamma_D |φ||d| at most (Higham 2002, section 3.1).
         roundoff = self.directions.shape[1] * _UNIT_ROUNDOFF
         lengths = torch.linalg.vector_norm(self.directions.double(), dim=1).numpy()
-        return *top.result(), 1.001 * roundoff / (1 - roundoff) * longest * lengths
+        return *best, 1.001 * roundoff / (1 - roundoff) * longest * lengths
+
+    def _each(self, take: Callable[[_Block], None], progress: Progress | None) -> float:
+        """Hand over every block; return the largest Euclidean length of features among them."""
+        longest = 0.0
+        for block in self.images.blocks():
+            take(block)
+            longest = max(longest, block.longest)
+            if progress:
+                progress(int(block.ids[-1]) + 1, len(self.images))
+        return longest
+
+    def _take_pairs(self, pairs: StreamingTopN, block: _Block) -> None:
+        rows, concepts, scores = self._assigned_pairs(block)
+        pairs.update_pairs(concepts, scores, block.ids[rows])
 
     def _rank(self, ids: Indices, n: int) -> tuple[NDArray[np.float32], Indices]:
         """Rank (M, size) shortlisted images by their exact scores; return the best n and their ids."""
@@ -218,7 +239,7 @@ class _Search:
             if block.assigned is None:
                 rows, concepts = np.nonzero(self._product(block.features) >= lowest)
             else:
-                rows, concepts, approximate = self._assigned_pairs(block.features.numpy(), block.assigned)
+                rows, concepts, approximate = self._assigned_pairs(block)
                 near = approximate >= lowest[concepts]
                 rows, concepts = rows[near], concepts[near]
             ranking.update_pairs(concepts, self._exact(block.features.numpy(), rows, concepts), block.ids[rows])
@@ -229,10 +250,11 @@ class _Search:
         scores: NDArray[np.float32] = torch.mm(features, self.directions.T, out=self.products[: len(features)]).numpy()
         return scores
 
-    def _assigned_pairs(
-        self, features: NDArray[np.float32], assigned: Indices
-    ) -> tuple[Indices, Indices, NDArray[np.float32]]:
+    def _assigned_pairs(self, block: _Block) -> tuple[Indices, Indices, NDArray[np.float32]]:
         """Return row, concept and float32 score without offset of every pair that counts."""
+        if block.assigned is None:
+            raise ValueError("the block's images have no assigned class")
+        features, assigned = block.features.numpy(), block.assigned
         order = np.argsort(assigned, kind="stable")
         classes, first = np.unique(assigned[order], return_index=True)
         rows, concepts, scores = [order[:0]], [order[:0]], [np.empty(0, np.float32)]

@@ -12,25 +12,22 @@ from spurious_imagenet.errors import ConfigError, ModelError
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
-@pytest.mark.parametrize("size", [(500, 375), (333, 500), (256, 256), (1000, 90), (64, 64)])
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_equals_the_torchvision_pipeline_to_two_grey_levels(size: tuple[int, int], interpolation: str) -> None:
+SIZES = [(500, 375), (333, 500), (256, 256), (1000, 90), (64, 64), (300, 1201), (223, 224), (12, 9)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "nearest"])
+@pytest.mark.parametrize("crop_pct", [0.875, 1.0, 1.2])
+def test_equals_the_torchvision_pipeline(size: tuple[int, int], interpolation: str, crop_pct: float) -> None:
     image = picture(1, size)
-    ours = Preprocess.evaluation(224, 0.875, interpolation, MEAN, STD).apply(np.asarray(image))
-    mode = transforms.InterpolationMode(interpolation)
-    reference = transforms.Compose([transforms.Resize(256, mode), transforms.CenterCrop(224)])(image)
+    transform = Preprocess.evaluation(224, crop_pct, interpolation, MEAN, STD)
+    ours = transform.apply(np.asarray(image))
+    mode = getattr(transforms.InterpolationMode, interpolation.upper())
+    reference = transforms.Compose([transforms.Resize(transform.resize, mode), transforms.CenterCrop(224)])(image)
     assert ours.shape == (224, 224, 3)
     difference = np.abs(ours.astype(int) - np.asarray(reference))
     assert difference.max() <= 2
-    assert difference.mean() < 0.1
-
-
-@pytest.mark.parametrize("interpolation", ["nearest", "lanczos"])
-def test_other_interpolations_are_pillows(interpolation: str) -> None:
-    image = picture(2, (100, 80))
-    ours = Preprocess.evaluation(32, 1.0, interpolation, MEAN, STD).apply(np.asarray(image))
-    reference = transforms.CenterCrop(32)(image.resize((40, 32), getattr(Image.Resampling, interpolation.upper())))
-    np.testing.assert_array_equal(ours, np.asarray(reference))
+    assert (difference > 0).mean() < 0.01, "Pillow rounds the ends of a box to float32, which moves near-ties"
 
 
 def test_squash_keeps_everything() -> None:
