@@ -1,0 +1,199 @@
+"""Auto-PGD in an L2 ball: gradient ascent on images whose step size chooses itself (Croce & Hein 2020, algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spurious_imagenet.errors import ConfigError, DataError, ModelError
+
+__all__ = ["ApgdResult", "Objective", "checkpoints", "maximise", "project"]
+
+#: Maps (B, 3, H, W) float32 images in [0, 1] to (B,) values, each a function of its own image alone; higher is better.
+Objective = Callable[[Tensor], Tensor]
+
+_RISE_SHARE = 0.75  # rho: fewer rising steps than this share between two checkpoints halve the step
+_MOMENTUM = 0.75  # alpha: weight of the gradient step against the previous step's direction
+_FIRST_PERIOD, _SHORTENING, _SHORTEST_PERIOD = 0.22, 0.03, 0.06
+_ROUNDING = 1e-5  # relative error of a float32 sum of squares over an image, with room to spare
+_PIXEL_ROUNDING = 2.0**-24  # twice the largest rounding error of a float32 in [0, 1]
+_GRADIENT_SCALE = 2.0**10  # keeps half-precision gradients from vanishing; their length is divided out
+
+
+@dataclass(frozen=True, eq=False)
+class ApgdResult:
+    """The best images that were met.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in [0, 1].
+        objective: (B,) float32 values of ``images``; never below ``start_objective``.
+        start_objective: (B,) float32 values of the images that the search started from.
+    """
+
+    images: Tensor
+    objective: Tensor
+    start_objective: Tensor
+
+
+def checkpoints(steps: int) -> list[int]:
+    """Return the numbers of steps after which step sizes are reconsidered: ceil(p_j steps), p_1 = 0.22, ….
+
+    Args:
+        steps: Steps of the whole search.
+    """
+    before, share, found = 0.0, _FIRST_PERIOD, []
+    # Rounded, or the binary fractions' error would shift a checkpoint that falls on a whole step.
+    while (number := math.ceil(round(share * steps, 6))) <= steps:
+        found.append(number)
+        before, share = share, share + max(share - before - _SHORTENING, _SHORTEST_PERIOD)
+    return sorted(set(found))
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    found: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    return found
+
+
+def project(images: Tensor, start: Tensor, eps: float) -> Tensor:
+    """Return the nearest images that lie in the L2 ball around ``start`` and in the box [0, 1].
+
+    The nearest point is ``clip(start + t (images - start))`` for the largest t <= 1 whose change is not longer than
+    ``eps``. From the t that the ball alone asks for, each round holds the pixels that the box has stopped and lengthens
+    the others to fill the ball. As the pixels that come to be stopped only shorten the change, no round overshoots.
+    The radius aimed at is smaller than ``eps`` by a bound on the rounding errors, so that the float32 result is inside
+    the ball too.
+
+    Args:
+        images: (B, 3, H, W) float32, anywhere.
+        start: (B, 3, H, W) float32 in [0, 1], the centres.
+        eps: Radius over all pixel values of an image.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    radius = max(eps * (1 - _ROUNDING) - _PIXEL_ROUNDING * math.sqrt(start[0].numel()), 0.0)
+    change = images - start
+    scale = (radius / _lengths(change).clamp_min(1e-30)).clamp_max(1.0)
+    while True:
+        wanted = torch.addcmul(start, change, scale)
+        inside = wanted.clamp(0, 1)
+        stopped = wanted != inside
+        if not bool((stopped.flatten(1).any(1) & (scale.flatten() < 1)).any()):
+            return inside
+        held = _lengths((inside - start) * stopped)
+        room = (radius**2 - held**2).clamp_min(0).sqrt()
+        longer = (room / _lengths(change * ~stopped).clamp_min(1e-30)).clamp_max(1.0)
+        if not bool((longer > scale * (1 + _ROUNDING)).any()):
+            return inside
+        scale = torch.maximum(scale, longer)
+
+
+def _evaluate(objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B,) values and the gradients scaled to length 1 (0 where there is none)."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_(True)
+        values = objective(leaf)
+        if values.shape != leaf.shape[:1]:
+            raise ModelError(f"the objective gave {tuple(values.shape)}: expected one value an image, ({len(leaf)},).")
+        (gradient,) = torch.autograd.grad(values.sum() * _GRADIENT_SCALE, leaf)
+    return values.detach().float(), gradient / _lengths(gradient).clamp_min(1e-30)
+
+
+def _check(start: Tensor, eps: float, steps: int) -> None:
+    if not (math.isfinite(eps) and eps >= 0) or steps < 1:
+        raise ConfigError(f"APGD got eps {eps} and {steps} steps: expected a finite eps >= 0 and at least 1 step.")
+    if start.ndim != 4 or start.dtype != torch.float32 or not bool(((start >= 0) & (start <= 1)).all()):
+        raise DataError(
+            f"APGD got {start.dtype} images of shape {tuple(start.shape)}: expected (B, 3, H, W) float32 in [0, 1]."
+        )
+
+
+def maximise(objective: Objective, start: Tensor, eps: float, steps: int) -> ApgdResult:
+    """Look for the images of highest objective in the L2 balls around ``start``.
+
+    A step size an image begins at ``2 * eps`` and halves after a checkpoint at which fewer than 75 % of the steps since
+    the last one rose, or at which neither step size nor best value have changed since; the search then goes on from
+    the best image. It costs one forward and backward pass a step, and a forward pass at the end.
+
+    Args:
+        objective: What to maximise.
+        start: (B, 3, H, W) float32 in [0, 1].
+        eps: Largest L2 norm of an image's change, over all its pixel values.
+        steps: Steps an image.
+
+    Returns:
+        The best images met, the start included, on the device of ``start``.
+
+    Raises:
+        ConfigError: ``eps`` or ``steps`` are out of range.
+        DataError: ``start`` is not a batch of images in [0, 1].
+        ModelError: The objective gives another shape, or NaN or infinite values.
+    """
+    _check(start, eps, steps)
+    with torch.inference_mode(False), torch.no_grad():
+        search = _Search(objective, start.clone(), eps)
+        last_checkpoint, marks = 0, checkpoints(steps)
+        for step in range(1, steps + 1):
+            search.advance(gradient_needed=step < steps)
+            if step in marks:
+                search.reconsider(step - last_checkpoint)
+                last_checkpoint = step
+        return search.result()
+
+
+class _Search:
+    """The state of a batch between steps."""
+
+    def __init__(self, objective: Objective, start: Tensor, eps: float) -> None:
+        self._objective, self._start, self._eps = objective, start, eps
+        self._step = torch.full((len(start), 1, 1, 1), 2 * eps, device=start.device)
+        self._images = self._previous = self._best_images = start
+        self._values, self._gradient = _evaluate(objective, start)
+        self._best_gradient = self._gradient
+        self._start_values = self._best = self._best_at_checkpoint = self._values
+        self._kept_step = torch.zeros_like(self._values, dtype=torch.bool)
+        self._rises = torch.zeros_like(self._values)
+        self._first = True
+
+    def advance(self, *, gradient_needed: bool) -> None:
+        """Take one step with momentum and remember what is better than all before."""
+        images = project(self._images + self._step * self._gradient, self._start, self._eps)
+        if not self._first:
+            moved = _MOMENTUM * (images - self._images) + (1 - _MOMENTUM) * (self._images - self._previous)
+            images = project(self._images + moved, self._start, self._eps)
+        self._first = False
+        self._previous, self._images, before = self._images, images, self._values
+        if gradient_needed:
+            self._values, self._gradient = _evaluate(self._objective, images)
+        else:
+            self._values = self._objective(images).float()
+        self._rises += self._values > before
+        better = self._values > self._best
+        self._best = torch.where(better, self._values, self._best)
+        self._best_images = torch.where(_wide(better), images, self._best_images)
+        self._best_gradient = torch.where(_wide(better), self._gradient, self._best_gradient)
+
+    def reconsider(self, period: int) -> None:
+        """Halve the step size of images that no longer rise, and send them back to their best."""
+        stalled = self._kept_step & (self._best == self._best_at_checkpoint)
+        halved = (self._rises < _RISE_SHARE * period) | stalled
+        self._step = torch.where(_wide(halved), self._step / 2, self._step)
+        self._images = torch.where(_wide(halved), self._best_images, self._images)
+        self._gradient = torch.where(_wide(halved), self._best_gradient, self._gradient)
+        self._values = torch.where(halved, self._best, self._values)
+        self._kept_step, self._best_at_checkpoint = ~halved, self._best
+        self._rises = torch.zeros_like(self._rises)
+
+    def result(self) -> ApgdResult:
+        finite = torch.isfinite(self._start_values) & torch.isfinite(self._values)
+        if not bool(finite.all()):
+            raise ModelError(f"the objective of image {int((~finite).nonzero()[0])} became NaN or infinite.")
+        return ApgdResult(self._best_images, self._best, self._start_values)
+
+
+def _wide(flags: Tensor) -> Tensor:
+    return flags.view(-1, 1, 1, 1)
