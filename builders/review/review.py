@@ -1,30 +1,27 @@
-"""Reviews: items, who judges them, and journals of what they said.
-
-review.json           form, labelers, seed
-items.jsonl           one item a line
-assignment.jsonl      one item a line: who judges it
-media/                images of the items that have no file elsewhere
-journal/<labeler>.jsonl   every change of a verdict, in the order of acknowledgement; with the files above all there is
-adjudication.jsonl    the same of third persons
-"""
+"""Reviews: items, who judges them, and journals of what they said."""
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from spurious_imagenet.builders.review.agreement import Agreement, agreement
 from spurious_imagenet.builders.review.assignment import assign, order
 from spurious_imagenet.builders.review.consensus import Consensus, State, consensus_of
 from spurious_imagenet.builders.review.forms import ReviewForm
-from spurious_imagenet.builders.review.items import ReviewItem, read_items, write_items
+from spurious_imagenet.builders.review.items import ReviewItem, read_items
 from spurious_imagenet.builders.review.journal import Journal
+from spurious_imagenet.builders.review.layout import (
+    ReviewConfig,
+    check_items,
+    check_labelers,
+    check_pseudonym,
+    read_assignment,
+    read_config,
+    write_review,
+)
 from spurious_imagenet.builders.review.progress import (
     GoldReport,
     LabelerStatus,
@@ -35,29 +32,8 @@ from spurious_imagenet.builders.review.progress import (
 )
 from spurious_imagenet.builders.review.verdict import Verdict, now, verdict_of
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
-from spurious_imagenet.io import atomic_directory, canonical_json
 
-__all__ = ["Review", "ReviewConfig"]
-
-_SCHEMA_VERSION = 1
-#: Labelers are known by pseudonyms that are file names too.
-_LABELER = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-
-
-class ReviewConfig(BaseModel):
-    """What a review is, apart from its items."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = _SCHEMA_VERSION
-    name: str
-    form: ReviewForm
-    labelers: tuple[str, ...]
-    per_item: int
-    seed: int
-    gold_tolerance: float
-    """Share of the gold items that a labeler may fail without a warning."""
-    created: str
+__all__ = ["Review"]
 
 
 class Review:
@@ -72,9 +48,9 @@ class Review:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config = _read_config(self.path)
+        self.config = read_config(self.path)
         self.items: dict[str, ReviewItem] = {item.item_id: item for item in read_items(self.path / "items.jsonl")}
-        self.assignment = _read_assignment(self.path / "assignment.jsonl", self.items, self.config.labelers)
+        self.assignment = read_assignment(self.path / "assignment.jsonl", self.items, self.config.labelers)
         self._journals = {name: Journal(self.path / "journal" / f"{name}.jsonl") for name in self.labelers}
         self._adjudication = Journal(self.path / "adjudication.jsonl")
         self._verdicts: dict[str, dict[str, Verdict]] = {name: {} for name in self.labelers}
@@ -114,8 +90,8 @@ class Review:
             ConfigError: Labelers or ``per_item`` cannot be used.
             DataError: There are no items, two have one id, or known answers do not fit the form.
         """
-        _check_labelers(labelers)
-        _check_items(items, form)
+        check_labelers(labelers)
+        check_items(items, form)
         assignment = assign(items, labelers, per_item, seed)
         config = ReviewConfig(
             name=name,
@@ -126,18 +102,7 @@ class Review:
             gold_tolerance=gold_tolerance,
             created=now(),
         )
-        with atomic_directory(path) as folder:
-            for relative, data in media:
-                (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-                (folder / relative).write_bytes(data)
-            write_items(folder / "items.jsonl", items)
-            lines = [json.dumps({"item": i, "labelers": who}, ensure_ascii=False) for i, who in assignment.items()]
-            (folder / "assignment.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            (folder / "journal").mkdir()
-            for labeler in labelers:
-                (folder / "journal" / f"{labeler}.jsonl").touch()
-            (folder / "adjudication.jsonl").touch()
-            (folder / "review.json").write_text(canonical_json(config.model_dump(mode="json")), encoding="utf-8")
+        write_review(path, config, items, assignment, media)
         return cls(path)
 
     @classmethod
@@ -211,14 +176,12 @@ class Review:
         """Return a labeler's current verdicts, complete or partial, by item; what was taken back is not among them."""
         self._check_labeler(labeler)
         with self._mutex:
-            self._apply(labeler, self._journals[labeler].read_new())
-            return dict(self._verdicts[labeler])
+            return dict(self._current(labeler))
 
     def adjudications(self) -> dict[str, Verdict]:
         """Return third persons' current verdicts, by item."""
         with self._mutex:
-            self._apply_adjudication(self._adjudication.read_new())
-            return dict(self._adjudicated)
+            return dict(self._settled())
 
     def adjudicate(self, item_id: str, who: str, answers: Mapping[str, str] | None, time: str | None = None) -> Verdict:
         """Record a third person's verdict on an item on which its labelers differ.
@@ -233,25 +196,34 @@ class Review:
             DataError: The labelers do not differ, or the answers are incomplete or do not fit the form.
             ConfigError: ``who`` judged the item.
         """
-        labelers = self._item_labelers(item_id)
-        _check_pseudonym(who)
-        if who in labelers:
-            raise ConfigError(f"{who} judged item {item_id!r}: expected a third person to adjudicate it.")
-        state = self.item_consensus(item_id).state
-        if state not in {State.DISAGREED, State.ADJUDICATED}:
-            raise DataError(f"item {item_id!r} is {state.value}: only items on which labelers differ are adjudicated.")
-        self.form.check(answers or {}, item_id)
-        if answers is not None:
-            self.form.outcome(answers)
-        entry = _entry(item_id, answers, time or now()) | {"who": who}
+        return self.adjudicate_many(who, [(item_id, answers)], time)[0]
+
+    def adjudicate_many(
+        self, who: str, verdicts: Sequence[tuple[str, Mapping[str, str] | None]], time: str | None = None
+    ) -> list[Verdict]:
+        """Record several verdicts of a third person, all or none; see :meth:`adjudicate`."""
+        check_pseudonym(who)
+        for item_id, answers in verdicts:
+            if who in self._item_labelers(item_id):
+                raise ConfigError(f"{who} judged item {item_id!r}: expected a third person to adjudicate it.")
+            state = self.item_consensus(item_id).state
+            if state not in {State.DISAGREED, State.ADJUDICATED}:
+                raise DataError(
+                    f"item {item_id!r} is {state.value}: only items on which labelers differ are adjudicated."
+                )
+            self.form.check(answers or {}, item_id)
+            if answers is not None and not self.form.is_complete(answers):
+                raise DataError(f"item {item_id!r}: a third person answers all of {list(self.form.question_ids)}.")
+        entries = [_entry(item_id, answers, time or now()) | {"who": who} for item_id, answers in verdicts]
         with self._mutex:
-            self._apply_adjudication(self._adjudication.append([entry]))
-        return verdict_of(entry, who, self.form)
+            self._apply_adjudication(self._adjudication.append(entries))
+        return [verdict_of(entry, who, self.form) for entry in entries]
 
     def item_consensus(self, item_id: str) -> Consensus:
         """Return what is said of one item."""
-        verdicts = [self.verdicts(name).get(item_id) for name in self._item_labelers(item_id)]
-        return consensus_of(item_id, verdicts, self.adjudications().get(item_id), self.form.accepting)
+        with self._mutex:
+            verdicts = [self._current(name).get(item_id) for name in self._item_labelers(item_id)]
+            return consensus_of(item_id, verdicts, self._settled().get(item_id), self.form.accepting)
 
     def consensus(self) -> dict[str, Consensus]:
         """Return what is said of every item, in the order of the items."""
@@ -295,6 +267,14 @@ class Review:
             raise DataError(f"no item {item_id!r} in {self.path}.")
         return self.assignment[item_id]
 
+    def _current(self, labeler: str) -> dict[str, Verdict]:
+        self._apply(labeler, self._journals[labeler].read_new())
+        return self._verdicts[labeler]
+
+    def _settled(self) -> dict[str, Verdict]:
+        self._apply_adjudication(self._adjudication.read_new())
+        return self._adjudicated
+
     def _apply(self, labeler: str, entries: Iterable[Mapping[str, Any]]) -> None:
         current = self._verdicts[labeler]
         for entry in entries:
@@ -321,59 +301,3 @@ def _put(current: dict[str, Verdict], verdict: Verdict) -> None:
     current.pop(verdict.item_id, None)  # the latest comes last
     if verdict.answers:
         current[verdict.item_id] = verdict
-
-
-def _check_pseudonym(name: str) -> None:
-    if not _LABELER.fullmatch(name):
-        raise ConfigError(
-            f"{name!r} is no labeler's name: expected up to 32 lower-case letters, digits, '-' and '_', "
-            "with a letter or digit first."
-        )
-
-
-def _check_labelers(labelers: Sequence[str]) -> None:
-    for name in labelers:
-        _check_pseudonym(name)
-        if labelers.count(name) > 1:
-            raise ConfigError(f"labeler {name!r} is named twice: each judges an item once.")
-
-
-def _check_items(items: Sequence[ReviewItem], form: ReviewForm) -> None:
-    if not items:
-        raise DataError("there is nothing to review: expected at least one item.")
-    seen = set()
-    for item in items:
-        if item.item_id in seen:
-            raise DataError(f"item {item.item_id!r} is there twice: expected each once.")
-        seen.add(item.item_id)
-        if item.gold is not None:
-            form.check(item.gold, item.item_id)
-            form.outcome(item.gold)
-
-
-def _read_config(path: Path) -> ReviewConfig:
-    file = path / "review.json"
-    if not file.is_file():
-        raise StoreError(f"{path} is not a review: review.json is missing.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        version = content.get("schema_version")
-        if version != _SCHEMA_VERSION:
-            raise StoreError(f"{file} has schema {version}: expected {_SCHEMA_VERSION}.")
-        return ReviewConfig.model_validate(content)
-    except (OSError, ValueError, AttributeError) as error:
-        raise StoreError(f"{file} cannot be read: {error}") from error
-
-
-def _read_assignment(
-    path: Path, items: Mapping[str, ReviewItem], labelers: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found = {row["item"]: tuple(row["labelers"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
-    if found.keys() != items.keys() or not {n for who in found.values() for n in who} <= set(labelers):
-        raise StoreError(f"{path} does not fit the review's items and labelers.")
-    return {item_id: known.setdefault(who, who) for item_id, who in found.items()}
