@@ -14,7 +14,6 @@ from itertools import islice
 from threading import BoundedSemaphore
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.images import DecodeLimits, ImageTransform, UndecodableImageError, decode_image
@@ -74,9 +73,6 @@ class ImageRunner:
         self.workers = workers or os.cpu_count() or 1
         self._compute = BoundedSemaphore(backend.concurrency)
         _keep_freed_memory()
-        if backend.name in {"openvino", "onnxruntime"}:
-            # Torch only resizes here, in the workers; threads of its own would fight with the backend's.
-            torch.set_num_threads(1)
 
     def run(self, images: Iterable[ReadImage], preprocess: ImageTransform | None = None) -> Iterator[BatchOutput]:
         """Score images in order.
