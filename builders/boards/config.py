@@ -1,0 +1,33 @@
+"""Configuration of the boards stage."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+__all__ = ["BoardsConfig"]
+
+
+class BoardsConfig(BaseModel):
+    """Which concepts get a board, and from what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bank: str
+    """Concept bank."""
+    features: str
+    """Feature store of the labelled training images, by the bank's model."""
+    npfv: str | None = None
+    """Folder that ``spurious npfv`` wrote; its chosen components are the ones shown."""
+    model: str | None = None
+    """Model spec, where the model is no longer where the bank says."""
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Ids of the classes to do; if left out, all of the bank (all that have NPFVs, where ``npfv`` is given)."""
+    components: PositiveInt = 10
+    """Concepts a class and kind, in the order of their rank."""
+    concepts: tuple[str, ...] = ()
+    """Draw these concept ids only, in place of ``components``."""
+    device: str = "auto"
+    workers: PositiveInt | None = None
+    """Threads that draw; the number of CPUs where left out."""
+    allow_pipe: bool = False
+    """Allow ``pipe:`` addresses, which run a shell command."""

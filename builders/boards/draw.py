@@ -1,0 +1,199 @@
+"""The boards stage: concepts of a bank → one board each, and pages to find them.
+
+config.json          what made the boards; a rerun must match it
+cards/<class>/       the boards of one class: there whole or not at all, so that a killed run goes on
+classes/<class>.html a page a class
+index.html           one table of all classes
+boards.parquet       one row a board; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.devices import pick_device
+from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
+from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.builders.boards.choose import chosen_rows
+from spurious_imagenet.builders.boards.config import BoardsConfig
+from spurious_imagenet.builders.boards.gather import Gatherer
+from spurious_imagenet.builders.boards.gradcam import ConceptCam
+from spurious_imagenet.builders.boards.pages import Pages
+from spurious_imagenet.builders.boards.schema import BOARDS, board_rows
+from spurious_imagenet.builders.boards.unit import read_class, write_class
+from spurious_imagenet.builders.components.training import TrainingIndex
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.errors import StoreError
+from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from spurious_imagenet.builders.visualise.npfv import NpfvStore
+
+__all__ = ["BoardsResult", "draw_boards"]
+
+
+@dataclass(frozen=True)
+class BoardsResult:
+    """What was drawn.
+
+    Attributes:
+        path: The boards directory.
+        boards: Boards in it, those of earlier runs included.
+        classes: Classes in it.
+        made: Classes that this run drew.
+        without_npfv: Ids of the bank's classes that were left out because they have no NPFVs.
+    """
+
+    path: Path
+    boards: int
+    classes: int
+    made: int
+    without_npfv: tuple[str, ...]
+
+
+def draw_boards(
+    config: BoardsConfig, out: str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> BoardsResult:
+    """Draw one board a concept.
+
+    A killed run resumes at the class where it was. Classes are no part of what a rerun must match, so that later runs
+    may add some.
+
+    Args:
+        config: What to draw, from what.
+        out: Boards directory, new or of the same configuration.
+        progress: Called with (classes done, classes in all).
+
+    Raises:
+        StoreError: Bank, features and NPFVs do not fit, or ``out`` is of another configuration.
+        ConfigError: A named class or concept is not in the bank, or GradCAM is not installed.
+        ModelError: The model cannot be loaded, or has no map of features for GradCAM.
+        DataError: An image changed since its features were made.
+    """
+    root = Path(out)
+    bank, store = ConceptBank.load(config.bank), FeatureStore.open(config.features)
+    bank.check_features(store.config.weights_sha256, store.config.sha256, config.features)
+    npfv = _open_npfv(config.npfv) if config.npfv else None
+    rows, images = _chosen(bank, config, npfv)
+    _prepare(root, _identity(config, store))
+    missing = {k: own for k, own in rows.items() if not (root / "cards" / f"{k:05d}").is_dir()}
+    if missing:
+        gatherer, pages = _gatherer(config, bank, store, images), Pages()
+        for done, (class_index, own) in enumerate(missing.items(), start=len(rows) - len(missing) + 1):
+            folder = root / "cards" / f"{class_index:05d}"
+            write_class(gatherer.gather(own), folder, pages, config.workers or os.cpu_count() or 1)
+            if progress:
+                progress(done, len(rows))
+    classes, boards = _write_pages(root, {"model": bank.info.model, "bank": config.bank, "features": config.features})
+    left_out = _without_npfv(bank, config, rows) if npfv else ()
+    return BoardsResult(root, boards, classes, len(missing), left_out)
+
+
+def _open_npfv(path: str) -> NpfvStore:
+    from spurious_imagenet.builders.visualise.npfv import NpfvStore
+
+    return NpfvStore.open(path)
+
+
+def _chosen(
+    bank: ConceptBank, config: BoardsConfig, npfv: NpfvStore | None
+) -> tuple[dict[int, list[int]], dict[str, Path]]:
+    """Return the rows to draw by class, and the NPFVs by concept id."""
+    if npfv is None:
+        return chosen_rows(bank, config), {}
+    made = npfv.table()
+    images = {concept_id: path for concept_id in made["concept_id"] if (path := npfv.image_path(concept_id))}
+    chosen = {int(k): list(npfv.chosen(int(k))) for k in made["class_index"].unique()}
+    return chosen_rows(bank, config, chosen), images
+
+
+def _without_npfv(bank: ConceptBank, config: BoardsConfig, rows: dict[int, list[int]]) -> tuple[str, ...]:
+    asked = bank.table if config.classes is None else bank.table[bank.table["class_id"].isin(config.classes)]
+    return () if config.concepts else tuple(asked.loc[~asked["class_index"].isin(list(rows)), "class_id"].unique())
+
+
+def _identity(config: BoardsConfig, store: FeatureStore) -> dict[str, Any]:
+    """Describe everything that decides what a class's boards show; how they are drawn does not."""
+    bank_files = sorted(p for p in Path(config.bank).iterdir() if p.is_file())
+    train = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
+    return {
+        "schema_version": 1,
+        "settings": {"components": config.components, "concepts": sorted(config.concepts)},
+        "bank_sha256": {p.name: sha256_file(p) for p in bank_files},
+        "features_sha256": hashlib.sha256(train.encode()).hexdigest(),
+        "npfv_sha256": sha256_file(Path(config.npfv) / "config.json") if config.npfv else None,
+    }
+
+
+def _prepare(root: Path, identity: dict[str, Any]) -> None:
+    """Start or resume; refuse a directory of something else."""
+    started = root / "config.json"
+    if not started.is_file():
+        if not is_unused(root):
+            raise StoreError(f"{root} is not empty and holds no boards: expected a new directory.")
+        write_json(started, identity)
+    elif started.read_text(encoding="utf-8") != canonical_json(identity):
+        raise StoreError(
+            f"{root} was made with other settings, another bank, other features or other NPFVs: use the same, or write "
+            "elsewhere."
+        )
+    for folder in (root, root / "cards", root / "classes"):
+        folder.mkdir(exist_ok=True)
+        remove_leftovers(folder)
+
+
+def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv: dict[str, Path]) -> Gatherer:
+    preprocess = Preprocess.model_validate(
+        {k: v for k, v in store.config.preprocess.items() if k in Preprocess.model_fields}
+    )
+    classifier = _classifier(config.model or bank.info.model, store, preprocess)
+    return Gatherer(
+        bank,
+        TrainingIndex(store, len(store.config.class_ids)),
+        preprocess,
+        DecodeLimits.model_validate(store.config.preprocess.get("limits", {})),
+        classifier.labels.class_names,
+        ConceptCam(classifier, pick_device(config.device)),
+        npfv,
+        allow_pipe=config.allow_pipe,
+    )
+
+
+def _classifier(spec: str, store: FeatureStore, preprocess: Preprocess) -> Classifier:
+    """Load the model that made the store's features, with their preprocessing.
+
+    Raises:
+        StoreError: It has other weights.
+    """
+    classifier = load_classifier(spec, image_size=preprocess.size)
+    if classifier.weights_sha256 != store.config.weights_sha256:
+        raise StoreError(
+            f"{store.path} holds features of {store.config.model} (weights {store.config.weights_sha256[:12]}), but "
+            f"{spec} has weights {classifier.weights_sha256[:12]}: give the same model."
+        )
+    return classifier.with_preprocess(preprocess)
+
+
+def _write_pages(root: Path, info: dict[str, str]) -> tuple[int, int]:
+    """Write all that is made from the classes' units; return the number of classes and of boards."""
+    pages, folders = Pages(), sorted(p for p in (root / "cards").iterdir() if (p / "class.json").is_file())
+    classes = [read_class(folder) for folder in folders]
+    names = [None, *(content["name"] for content in classes), None]
+    for content, before, after in zip(classes, names, names[2:], strict=False):
+        with atomic_path(root / "classes" / f"{content['name']}.html") as temporary:
+            temporary.write_text(pages.class_page(content, before, after), encoding="utf-8")
+    with atomic_path(root / "index.html") as temporary:
+        temporary.write_text(pages.index(classes, info), encoding="utf-8")
+    rows = [row for content in classes for row in board_rows(content)]
+    with atomic_path(root / "boards.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=BOARDS), temporary, compression="zstd")
+    return len(classes), len(rows)
