@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
 from spurious_imagenet.builders.review.consensus import Consensus
 from spurious_imagenet.errors import ConfigError, UndefinedMetricError
@@ -47,6 +46,8 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
         raise UndefinedMetricError("undefined: no item has two complete verdicts")
     if len(only := {*first, *second}) == 1:
         raise UndefinedMetricError(f"undefined: one outcome only, all {2 * len(first)} verdicts are {only.pop()!r}")
+    from sklearn.metrics import cohen_kappa_score  # seconds to import, and few need it
+
     return float(cohen_kappa_score(first, second))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.errors import DataError, StoreError
 
-__all__ = ["BoardTable", "ReviewItem", "items_from_boards", "read_items", "write_items"]
+__all__ = ["BoardTable", "ReviewItem", "items_from_boards", "items_from_file", "read_items", "write_items"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,31 @@ def read_items(path: str | Path) -> Iterator[ReviewItem]:
                 yield _item_of(line, f"{path}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"items {path} cannot be read: {error}") from error
+
+
+def items_from_file(path: str | Path) -> list[ReviewItem]:
+    """Read items of any kind that someone wrote, with images relative to the file or absolute.
+
+    Args:
+        path: JSON lines, see :func:`read_items`.
+
+    Returns:
+        The items, their images absolute.
+
+    Raises:
+        DataError: A line is not an item, or an image is missing.
+        StoreError: The file cannot be read.
+    """
+    folder = Path(path).resolve().parent
+    items = []
+    for item in read_items(path):
+        files = [str((folder / name).resolve()) for name in (item.media, *item.references)]
+        board = None if item.board is None else str((folder / item.board).resolve())
+        for file in (*files, *([board] if board else [])):
+            if not Path(file).is_file():
+                raise DataError(f"image {file} of item {item.item_id!r} in {path} is missing.")
+        items.append(replace(item, media=files[0], references=tuple(files[1:]), board=board))
+    return items
 
 
 def _item_of(line: str, where: str) -> ReviewItem:

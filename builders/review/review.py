@@ -107,11 +107,7 @@ class Review:
 
     @classmethod
     def open(cls, path: str | Path) -> Review:
-        """Open a review.
-
-        Raises:
-            StoreError: There is no readable review at ``path``.
-        """
+        """Open the review at ``path``."""
         return cls(path)
 
     @property
@@ -243,20 +239,20 @@ class Review:
 
     def gold_report(self) -> list[GoldReport]:
         """Return how each labeler did on the gold items."""
-        gold = [item for item in self.items.values() if item.gold is not None]
-        tolerance = self.config.gold_tolerance
-        return [gold_report(name, self.verdicts(name), gold, self.form, tolerance) for name in self.labelers]
+        gold, allowed = [i for i in self.items.values() if i.gold is not None], self.config.gold_tolerance
+        return [gold_report(name, self.verdicts(name), gold, self.form, allowed) for name in self.labelers]
 
     def status(self) -> ReviewStatus:
         """Return how far the review is."""
         gold = {report.labeler: report for report in self.gold_report()}
-        return review_status(self.config.name, self.consensus(), [self._labeler(n, gold[n]) for n in self.labelers])
+        return review_status(
+            self.config.name, self.consensus(), [self._labeler_status(n, gold[n]) for n in self.labelers]
+        )
 
-    def _labeler(self, labeler: str, gold: GoldReport) -> LabelerStatus:
+    def _labeler_status(self, labeler: str, gold: GoldReport) -> LabelerStatus:
         verdicts = self.verdicts(labeler).values()
         done = sum(v.complete for v in verdicts)
-        items = sum(labeler in who for who in self.assignment.values())
-        return LabelerStatus(labeler, items, done, len(verdicts) - done, pace(verdicts), gold)
+        return LabelerStatus(labeler, len(self.queue(labeler)), done, len(verdicts) - done, pace(verdicts), gold)
 
     def _check_labeler(self, labeler: str) -> None:
         if labeler not in self.labelers:

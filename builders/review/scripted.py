@@ -79,7 +79,7 @@ def read_truth(review: Review, path: str | Path) -> dict[str, dict[str, str]]:
         DataError: The sheet is unreadable, or a row does not fit the review; the sentence names it.
         ConfigError: The ending is neither.
     """
-    return {row.item_id: row.answers for row in read_sheet(path, review)}
+    return {row.item_id: row.answers for row in read_sheet(path, review.form, review.items)}
 
 
 def planted_answers(review: Review, world: str | Path, check: str | Path) -> dict[str, dict[str, str]]:
@@ -113,7 +113,7 @@ def _planted(
     cue = cues.get(item.concept_id or "")
     if item.kind == "board":
         return dict.fromkeys(questions, "no" if cue is None else "yes")
-    sha256 = item.info.get("sha256")
+    sha256 = str(item.info.get("sha256"))
     if sha256 not in shown:
         raise DataError(f"image {item.item_id!r} is not of the planted world's pool.")
     in_image, class_id = shown[sha256]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell, original_text
 from spurious_imagenet.builders.review.consensus import State
-from spurious_imagenet.builders.review.forms import ANSWERS, KEYS
+from spurious_imagenet.builders.review.forms import ANSWERS, KEYS, ReviewForm
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.errors import ConfigError, DataError
@@ -106,7 +106,7 @@ def import_sheet(review: Review, path: str | Path, labeler: str | None = None) -
             sentence names the row.
         ConfigError: The ending is neither, or there is no such labeler.
     """
-    rows = list(read_sheet(path, review))
+    rows = list(read_sheet(path, review.form, review.items))
     by_labeler: dict[str, list[SheetRow]] = {}
     for row in rows:
         by_labeler.setdefault(_who(row, labeler, review), []).append(row)
@@ -129,7 +129,7 @@ def import_adjudications(review: Review, who: str, path: str | Path) -> Imported
         DataError: The sheet is unreadable, or a row does not fit; the sentence names it.
         ConfigError: The ending is neither, or the third person judged one of the items.
     """
-    rows = list(read_sheet(path, review))
+    rows = list(read_sheet(path, review.form, review.items))
     given = [row for row in rows if row.answers]
     _refuse_repeated(given)
     settled = review.adjudications()
@@ -138,8 +138,13 @@ def import_adjudications(review: Review, who: str, path: str | Path) -> Imported
     return Imported(len(changed), len(given) - len(changed), len(rows) - len(given))
 
 
-def read_sheet(path: str | Path, review: Review) -> Iterator[SheetRow]:
+def read_sheet(path: str | Path, form: ReviewForm, items: Container[str]) -> Iterator[SheetRow]:
     """Read a sheet's rows; answers may be ``yes``, ``no``, ``unclear`` or their first letters.
+
+    Args:
+        path: ``.csv`` or ``.jsonl`` with ``item_id`` and a column a question.
+        form: What is asked.
+        items: Ids of the items that may be answered.
 
     Raises:
         DataError: The sheet is unreadable, or a row has an unknown item or answer; the sentence names the row.
@@ -150,20 +155,20 @@ def read_sheet(path: str | Path, review: Review) -> Iterator[SheetRow]:
         raise ConfigError(f"sheet {file}: expected a file that ends in .csv or .jsonl.")
     try:
         for where, cells in _csv_rows(file) if file.suffix == ".csv" else _jsonl_rows(file):
-            yield _row(where, cells, review)
+            yield _row(where, cells, form, items)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"sheet {file} cannot be read: {error}.") from error
 
 
-def _row(where: str, cells: Mapping[str, str], review: Review) -> SheetRow:
-    questions = review.form.question_ids
+def _row(where: str, cells: Mapping[str, str], form: ReviewForm, items: Container[str]) -> SheetRow:
+    questions = form.question_ids
     if unknown := [c for c in cells if c not in _ABOUT and c not in questions]:
         raise DataError(f"{where}: column {unknown[0][:60]!r} is not known, expected some of {[*_ABOUT, *questions]}.")
     item_id = cells.get("item_id", "")
     if not item_id or not any(q in cells for q in questions):
         raise DataError(f"{where}: expected item_id and answers to {list(questions)}, got {sorted(cells)}.")
-    if item_id not in review.items:
-        raise DataError(f"{where}: the review has no item {item_id[:100]!r}.")
+    if item_id not in items:
+        raise DataError(f"{where}: there is no item {item_id[:100]!r}.")
     answers = {}
     for question in questions:
         if text := cells.get(question, "").strip().lower():
