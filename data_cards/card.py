@@ -23,6 +23,7 @@ def render_card(
     models: Sequence[str],
     scorer: str,
     min_agree: int,
+    review: dict[str, Any] | None = None,
 ) -> str:
     """Render the card of a dataset of spurious images.
 
@@ -35,6 +36,8 @@ def render_card(
         models: Specs of the models that voted, the scoring model first.
         scorer: Spec of the scoring model.
         min_agree: Fewest votes that any image has.
+        review: How people judged the candidates (``labelers``, ``per_item``, ``judged``, ``accepted``, ``disagreed``,
+            ``adjudicated``, ``agreement``); None if nobody has.
 
     Returns:
         Markdown with YAML front matter.
@@ -44,7 +47,7 @@ def render_card(
         "task_categories": ["image-classification"],
         "tags": ["spurious-features", "robustness", "spurious-imagenet"],
         "size_categories": [_size_category(images)],
-        "annotations_creators": ["machine-generated"],
+        "annotations_creators": ["machine-generated" if review is None else "expert-generated"],
         "configs": [{"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": data_file}]}],
     }
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filter below escapes
@@ -59,6 +62,7 @@ def render_card(
         models=models,
         scorer=scorer,
         min_agree=min_agree,
+        review=review,
     )
 
 

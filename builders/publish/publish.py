@@ -1,4 +1,4 @@
-"""The publishing stage: kept candidates, with their bytes, as parquet and a card."""
+"""The publishing stage: accepted candidates, with their bytes, as parquet and a card."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from spurious_imagenet.benchmark.shards import parse_metadata, read_ranges
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.publish.config import PublishConfig
+from spurious_imagenet.builders.publish.review import ReviewSummary, keep_accepted
 from spurious_imagenet.builders.publish.schema import FEATURES, public_spec, row_of, summarise
 from spurious_imagenet.data_cards import render_card
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
@@ -38,6 +39,7 @@ class PublishResult:
         concepts: One row a published concept: class, concept id, images.
         left_out: One row a concept that was not published, with the images it had.
         repeated: Images left out because another concept of the same class has them with a higher rank.
+        review: How the candidates were judged; None if nobody has looked at them.
     """
 
     path: Path
@@ -45,12 +47,13 @@ class PublishResult:
     concepts: pd.DataFrame
     left_out: pd.DataFrame
     repeated: int
+    review: ReviewSummary | None
 
 
 def publish(
     config: PublishConfig, out: str | Path, *, progress: Callable[[int, int], None] | None = None
 ) -> PublishResult:
-    """Write kept candidates as a dataset that ``datasets.load_dataset(out)`` opens.
+    """Write accepted candidates as a dataset that ``datasets.load_dataset(out)`` opens.
 
     The images' original bytes are fetched from the shards by byte offset and compared with the hashes that were taken
     when they were scored.
@@ -63,10 +66,14 @@ def publish(
     Raises:
         StoreError: The candidates are unfinished, or ``out`` holds something.
         ConfigError: A named concept has no candidates, or nothing is left to publish.
-        DataError: An image changed since it was mined.
+        DataError: An image changed since it was mined, or the review is of other candidates.
     """
     candidates, scorer = _read_candidates(Path(config.candidates))
-    rows, left_out, repeated = _choose(candidates, config)
+    kept = _kept(candidates, config)
+    review = None
+    if config.reviewed is not None:
+        kept, review = keep_accepted(kept, config.reviewed)
+    rows, left_out, repeated = _choose(kept, config)
     with atomic_directory(out) as directory:
         data = _write_data(directory / "data", rows, config, progress or (lambda *_: None))
         concepts = summarise(rows)
@@ -79,9 +86,10 @@ def publish(
             models=[public_spec(m["model"]) for m in rows["models"].iloc[0]],
             scorer=public_spec(scorer),
             min_agree=int(rows["votes"].min()),
+            review=None if review is None else review.as_dict(),
         )
         (directory / "README.md").write_text(card, encoding="utf-8")
-    return PublishResult(Path(out), len(rows), concepts, left_out, repeated)
+    return PublishResult(Path(out), len(rows), concepts, left_out, repeated, review)
 
 
 def _read_candidates(path: Path) -> tuple[pd.DataFrame, str]:
@@ -98,14 +106,18 @@ def _read_candidates(path: Path) -> tuple[pd.DataFrame, str]:
     return frame, scorer
 
 
-def _choose(candidates: pd.DataFrame, config: PublishConfig) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Return the rows to publish, the concepts left out, and how many repeated images were dropped."""
+def _kept(candidates: pd.DataFrame, config: PublishConfig) -> pd.DataFrame:
     unknown = sorted(set(config.concepts) - set(candidates["concept_id"]))
     if unknown:
         raise ConfigError(f"concept {unknown[0]!r} has no candidates in {config.candidates}.")
     kept = candidates[candidates["status"] == Status.KEPT.value]
     if config.concepts:
         kept = kept[kept["concept_id"].isin(config.concepts)]
+    return kept
+
+
+def _choose(kept: pd.DataFrame, config: PublishConfig) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Return the rows to publish, the concepts left out, and how many repeated images were dropped."""
     # An image may serve several components of a class; it counts once, where it ranks best.
     once = kept.sort_values(["rank", "component"], kind="stable").drop_duplicates(["class_id", "sha256"])
     counts = once.groupby("concept_id")["sha256"].transform("size")
@@ -114,7 +126,8 @@ def _choose(candidates: pd.DataFrame, config: PublishConfig) -> tuple[pd.DataFra
         rows = rows.sort_values("rank", kind="stable").groupby("concept_id").head(config.per_concept)
     if rows.empty:
         raise ConfigError(
-            f"nothing to publish: no concept in {config.candidates} has {config.min_images} kept images or more."
+            f"nothing to publish: no concept in {config.candidates} has {config.min_images} "
+            f"{'accepted' if config.reviewed else 'kept'} images or more."
         )
     ordered = rows.sort_values(["class_id", "component", "rank"], kind="stable").reset_index(drop=True)
     return ordered, summarise(few), len(kept) - len(once)

@@ -123,7 +123,7 @@ def test_later_stages_refuse_what_does_not_fit(world: World) -> None:
         assert reason in run_spurious(*arguments, "--out", world.root / "mined", "--backend", "eager").the_error()
     arguments = ("mine", "--bank", world.root / "none", "--features", world.root / "store", "--min-agree", 1)
     assert "bank.json is missing" in run_spurious(*arguments, "--out", world.root / "mined2").the_error()
-    arguments = ("publish", "--candidates", world.root / "mined", "--out", world.root / "published")
+    arguments = ("publish", "--unreviewed", "--candidates", world.root / "mined", "--out", world.root / "published")
     assert "holds no finished candidates" in run_spurious(*arguments).the_error()
     assert not (world.root / "published").exists()
 
@@ -139,7 +139,7 @@ def test_what_looks_like_markup_is_a_name(world: World) -> None:
     ran = run_spurious(*mine, "--out", odd / "mined", "--backend", "eager")
     assert ran.code == 0
     assert "[/bold]" in ran.out
-    assert run_spurious("publish", "--candidates", odd / "mined", "--out", odd / "published").code == 0
+    assert run_spurious("publish", "--unreviewed", "--candidates", odd / "mined", "--out", odd / "published").code == 0
 
 
 def test_the_installed_command_fails_in_one_sentence(world: World) -> None:

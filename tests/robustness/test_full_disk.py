@@ -80,7 +80,7 @@ def test_mine_and_publish_go_on_when_there_is_room(disk: Disk, tmp_path: Path) -
     assert run_spurious(*mine, disk.path / "mined").code == 0
     assert tree(disk.path / "mined") == tree(tmp_path / "undisturbed")
     used = sum(file.stat().st_size for file in disk.path.rglob("*") if file.is_file())
-    publish = ["publish", "--candidates", disk.path / "mined", "--out", disk.path / "published"]
+    publish = ["publish", "--unreviewed", "--candidates", disk.path / "mined", "--out", disk.path / "published"]
     disk.resize(used // 1024 + 20)
     assert run_spurious(*publish).the_error().startswith("No space left on device")
     assert not [p for p in disk.path.iterdir() if p.name != "mined"]

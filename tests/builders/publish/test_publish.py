@@ -85,7 +85,7 @@ def candidates(world: World) -> Path:
 
 @pytest.fixture(scope="module")
 def published(world: World, candidates: Path) -> PublishResult:
-    return publish(PublishConfig(candidates=str(candidates)), world.root / "published")
+    return publish(PublishConfig(unreviewed=True, candidates=str(candidates)), world.root / "published")
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_row_groups_hold_a_hundred_images(published: PublishResult) -> None:
 
 
 def test_publishing_twice_gives_the_same_bytes(candidates: Path, published: PublishResult, tmp_path: Path) -> None:
-    again = publish(PublishConfig(candidates=str(candidates)), tmp_path / "again")
+    again = publish(PublishConfig(unreviewed=True, candidates=str(candidates)), tmp_path / "again")
     assert tree(again.path) == tree(published.path)
     (file,) = (again.path / "data").iterdir()
     assert set(tree(again.path)) == {"README.md", "data", f"data/{file.name}"}
@@ -169,7 +169,7 @@ def test_folders_of_one_name_are_not_taken_for_each_other(
     candidates: Path, published: PublishResult, tmp_path: Path
 ) -> None:
     concept = sorted(kept(candidates)["concept_id"].unique())[0]
-    config = PublishConfig(candidates=str(candidates), concepts=(concept,))
+    config = PublishConfig(unreviewed=True, candidates=str(candidates), concepts=(concept,))
     few = publish(config, tmp_path / "elsewhere" / published.path.name)
     assert (
         len(datasets.load_dataset(str(published.path), split="test", cache_dir=str(tmp_path / "cache")))
@@ -181,7 +181,7 @@ def test_folders_of_one_name_are_not_taken_for_each_other(
         < published.images
     )
     shutil.rmtree(few.path)
-    more = publish(PublishConfig(candidates=str(candidates)), few.path)
+    more = publish(PublishConfig(unreviewed=True, candidates=str(candidates)), few.path)
     assert len(datasets.load_dataset(str(more.path), split="test", cache_dir=str(tmp_path / "cache"))) == more.images
 
 
@@ -225,7 +225,7 @@ def rendered(text: str) -> list:
 
 def test_hostile_names_are_inert_in_the_card(world: World, candidates: Path, tmp_path: Path) -> None:
     name = f"My: [set](x)\n---\n# {HOSTILE[0]}"
-    folder = publish(PublishConfig(candidates=str(candidates), name=name), tmp_path / "named").path
+    folder = publish(PublishConfig(unreviewed=True, candidates=str(candidates), name=name), tmp_path / "named").path
     text = (folder / "README.md").read_text(encoding="utf-8")
     front, body = text.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front)["pretty_name"] == name
@@ -279,9 +279,9 @@ def test_the_cards_metadata_are_the_hubs(published: PublishResult) -> None:
 
 def test_what_to_publish_can_be_narrowed(candidates: Path, published: PublishResult, tmp_path: Path) -> None:
     concepts = sorted(kept(candidates)["concept_id"].unique())
-    one = publish(PublishConfig(candidates=str(candidates), concepts=(concepts[0],)), tmp_path / "one")
+    one = publish(PublishConfig(unreviewed=True, candidates=str(candidates), concepts=(concepts[0],)), tmp_path / "one")
     assert {row["concept_id"] for row in rows(one.path)} == {concepts[0]}
-    few = publish(PublishConfig(candidates=str(candidates), per_concept=3), tmp_path / "few")
+    few = publish(PublishConfig(unreviewed=True, candidates=str(candidates), per_concept=3), tmp_path / "few")
     assert set(few.concepts["images"]) == {3}
     every = pd.DataFrame(rows(published.path))
     highest = every.sort_values("alpha", ascending=False).groupby("concept_id").head(3)
@@ -291,19 +291,21 @@ def test_what_to_publish_can_be_narrowed(candidates: Path, published: PublishRes
 
 def test_concepts_with_too_few_images_are_left_out_and_said(world: World, tmp_path: Path) -> None:
     mined = world.mine("few", keep=4, top=60)
-    every = publish(PublishConfig(candidates=str(mined)), tmp_path / "every").concepts
+    every = publish(PublishConfig(unreviewed=True, candidates=str(mined)), tmp_path / "every").concepts
     least, most = every["images"].min(), every["images"].max()
     assert least < most, "some image must serve two components"
-    result = publish(PublishConfig(candidates=str(mined), min_images=int(most)), tmp_path / "most")
+    result = publish(PublishConfig(unreviewed=True, candidates=str(mined), min_images=int(most)), tmp_path / "most")
     assert set(result.concepts["images"]) == {most}
     assert set(result.left_out["concept_id"]) == set(every.loc[every["images"] < most, "concept_id"])
-    ran = run_spurious("publish", "--candidates", mined, "--out", tmp_path / "cli", "--min-images", most)
+    ran = run_spurious(
+        "publish", "--unreviewed", "--candidates", mined, "--out", tmp_path / "cli", "--min-images", most
+    )
     assert ran.code == 0
     assert ran.err.count("left out: ") == len(result.left_out)
     with pytest.raises(ConfigError, match=r"nothing to publish: no concept in .* has 61 kept images or more"):
-        publish(PublishConfig(candidates=str(mined), min_images=61), tmp_path / "none")
+        publish(PublishConfig(unreviewed=True, candidates=str(mined), min_images=61), tmp_path / "none")
     with pytest.raises(ConfigError, match="concept 'random/egg/0' has no candidates"):
-        publish(PublishConfig(candidates=str(mined), concepts=("random/egg/0",)), tmp_path / "none")
+        publish(PublishConfig(unreviewed=True, candidates=str(mined), concepts=("random/egg/0",)), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -316,7 +318,7 @@ def test_a_changed_image_is_refused_and_nothing_left(world: World, candidates: P
     shard.write_bytes(changed)
     try:
         with pytest.raises(DataError, match=f"image {victim['key']} of .* has changed since it was mined"):
-            publish(PublishConfig(candidates=str(candidates)), tmp_path / "out")
+            publish(PublishConfig(unreviewed=True, candidates=str(candidates)), tmp_path / "out")
     finally:
         shard.write_bytes(intact)
     assert list(tmp_path.iterdir()) == []
@@ -330,13 +332,13 @@ def test_changed_or_unfinished_candidates_and_taken_folders_are_refused(candidat
     table = pq.read_table(copy / "candidates.parquet")
     pq.write_table(table.slice(0, 50), copy / "candidates.parquet", compression="zstd")
     with pytest.raises(StoreError, match=r"candidates\.parquet has changed since it was mined"):
-        publish(PublishConfig(candidates=str(copy)), tmp_path / "out")
+        publish(PublishConfig(unreviewed=True, candidates=str(copy)), tmp_path / "out")
     (copy / "receipt.json").unlink()
     with pytest.raises(StoreError, match="holds no finished candidates"):
-        publish(PublishConfig(candidates=str(copy)), tmp_path / "out")
+        publish(PublishConfig(unreviewed=True, candidates=str(copy)), tmp_path / "out")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match="already exists"):
-        publish(PublishConfig(candidates=str(candidates)), tmp_path / "taken")
+        publish(PublishConfig(unreviewed=True, candidates=str(candidates)), tmp_path / "taken")
     assert not (tmp_path / "out").exists()
     assert [p.name for p in (tmp_path / "taken").iterdir()] == ["notes.txt"]
