@@ -24,7 +24,7 @@ ONE_DOOR = {
     "onnxruntime": {"benchmark/models/backends.py"},
     "open_clip": {"benchmark/models/open_clip_models.py"},
     "huggingface_hub": set(),
-    "fiftyone": set(),
+    "fiftyone": {"builders/fiftyone_app.py"},
     "ray": set(),
     "gradio": set(),
     "webdataset": set(),

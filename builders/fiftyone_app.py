@@ -1,0 +1,139 @@
+"""The one door to FiftyOne: a connection to one database, its App in this process, and operators of plain functions."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from spurious_imagenet.builders.local_only import LocalOnly
+from spurious_imagenet.builders.review.mongo import LOOPBACK
+from spurious_imagenet.errors import ConfigError
+
+__all__ = ["connect", "listen", "operator", "page", "serve"]
+
+_FIRST_PORT, _PORTS = 5151, 100
+_URI = "FIFTYONE_DATABASE_URI"
+
+
+def connect(uri: str, database: str, plugins: Path | None = None) -> Any:
+    """Import FiftyOne, which takes seconds, connected to one database.
+
+    A process has one database: what a labeler's App cannot name, it cannot show.
+
+    Args:
+        uri: MongoDB server.
+        database: Name of the database in it.
+        plugins: Folder of the plugins to load; none but FiftyOne's own if None.
+
+    Returns:
+        The module ``fiftyone``.
+
+    Raises:
+        ConfigError: FiftyOne is not installed, cannot connect, or is already connected to another database.
+    """
+    if (loaded := sys.modules.get("fiftyone")) is not None:
+        if (loaded.config.database_uri, loaded.config.database_name) != (uri, database):
+            raise ConfigError(f"FiftyOne has another database open than {database}: start a new process.")
+        return loaded
+    named = os.environ.get(_URI)
+    os.environ.update(
+        {
+            _URI: uri,
+            "FIFTYONE_DATABASE_NAME": database,
+            "FIFTYONE_PLUGINS_DIR": str(plugins or ""),
+            "FIFTYONE_PLUGINS_CACHE_ENABLED": "true",
+            # The default differs between versions, and is every interface where some of them detect a container.
+            "FIFTYONE_DEFAULT_APP_ADDRESS": LOOPBACK,
+            "FIFTYONE_DO_NOT_TRACK": "true",
+            "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+            "FIFTYONE_LOGGING_LEVEL": "ERROR",
+            # It follows change streams, which only a replica set has.
+            "FIFTYONE_EXECUTION_STORE_NOTIFICATION_SERVICE_DISABLED": "true",
+            "FIFTYONE_SERVER": "1",
+        }
+    )
+    try:
+        return importlib.import_module("fiftyone")
+    except (ImportError, ConnectionError, RuntimeError) as error:
+        raise ConfigError(f"FiftyOne cannot be used ({error}): is spurious-imagenet[review] installed?") from error
+    finally:
+        # A server that this project started must not pass for one that the user named.
+        os.environ.pop(_URI) if named is None else os.environ.update({_URI: named})
+
+
+def listen(port: int | None) -> socket.socket:
+    """Listen on the loopback interface.
+
+    Args:
+        port: TCP port; the first free one from 5151 on if None.
+
+    Raises:
+        ConfigError: The port is taken.
+    """
+    for candidate in [port] if port is not None else range(_FIRST_PORT, _FIRST_PORT + _PORTS):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, candidate))
+            listener.listen()
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise ConfigError(f"port {port or _FIRST_PORT} is taken: choose another by --port.")
+
+
+def page(listener: socket.socket, dataset: str, workspace: str) -> str:
+    """Return the address of a dataset's page in the App, laid out as a saved workspace says."""
+    name, port = quote(dataset), listener.getsockname()[1]
+    return f"http://{LOOPBACK}:{port}/datasets/{name}?workspace={quote(workspace)}"
+
+
+def serve(listener: socket.socket, files: Collection[Path], on_ready: Callable[[], None]) -> None:
+    """Serve the App until the process is interrupted or terminated; :func:`connect` comes first.
+
+    Args:
+        listener: From :func:`listen`; no longer usable afterwards.
+        files: The only files that the App may hand out.
+        on_ready: Called when pages can be opened.
+    """
+    from fiftyone.server.app import app
+    from fiftyone.server.events import set_port
+    from hypercorn.asyncio import serve as hypercorn
+    from hypercorn.config import Config
+
+    set_port(listener.getsockname()[1])
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]  # which closes it at the end
+    config.graceful_timeout = 1.0
+    config.loglevel = "ERROR"
+    on_ready()
+    asyncio.run(hypercorn(LocalOnly(app, files), config))  # type: ignore[arg-type]
+
+
+def operator(name: str, label: str, action: Callable[[dict[str, Any]], dict[str, Any]]) -> type:
+    """Make a FiftyOne operator of a function from parameters to a JSON result.
+
+    Args:
+        name: The operator's name in its plugin.
+        label: What it is called in the App.
+        action: The function; what it raises becomes the operator's error.
+    """
+    import fiftyone.operators as foo
+
+    class FunctionOperator(foo.Operator):  # type: ignore[misc]
+        @property
+        def config(self) -> Any:
+            return foo.OperatorConfig(name=name, label=label, unlisted=True, rerunnable=False)
+
+        def execute(self, ctx: Any) -> dict[str, Any]:
+            return action(dict(ctx.params))
+
+    return FunctionOperator
