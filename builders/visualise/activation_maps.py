@@ -50,7 +50,7 @@ class _Site:
             return output
         if self.layout == "tokens":
             side = math.isqrt(output.shape[1] - self.prefix)
-            output = output[:, self.prefix :].unflatten(1, (side, side))
+            output = output[:, self.prefix :].reshape(len(output), side, side, -1)
         return output.movedim(-1, 1)
 
     def place_direction(self, direction: Tensor) -> Tensor:

@@ -1,0 +1,311 @@
+"""Soft masks: the activation maps of the class images that show a concept most (SR section I.2.2).
+
+config.json                                  what made them; a rerun must match it
+00042/                                       one class, there whole or not at all
+    metadata.parquet                         one row a mask (see MASK_SCHEMA)
+    neuron-0734/00000.png                    8-bit masks at the model's input size, the highest score first
+
+For Hugging Face ``datasets`` this is an image folder: ``load_dataset("imagefolder", data_dir=…)`` gives the masks as an
+image column beside the other columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.models import Classifier
+from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.builders.components.training import Indices, TrainingIndex
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
+from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
+
+__all__ = ["MASK_SCHEMA", "MasksConfig", "write_masks"]
+
+#: One row a mask. ``file_name`` is relative to the class's folder; ``rank`` 1 has the highest ``score``; ``part`` and
+#: ``key`` name the image in the feature store, ``shard``, ``offset``, ``size`` and ``sha256`` its bytes; ``width`` and
+#: ``height`` are those of the image, the mask is of what the model sees of it (config.json, ``preprocess``).
+MASK_SCHEMA = pa.schema(
+    [
+        ("file_name", pa.string()),
+        ("concept_id", pa.string()),
+        ("kind", pa.string()),
+        ("class_index", pa.int32()),
+        ("class_id", pa.string()),
+        ("component", pa.int32()),
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+        ("part", pa.string()),
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+_BATCH = 32  # images whose pixels and maps are in memory at once
+_ROW_COLUMNS = ("key", "offset", "size", "sha256", "width", "height")
+
+
+class MasksConfig(BaseModel):
+    """Which masks to write."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    share: float = Field(default=0.2, gt=0, le=1)
+    """Share of a class's images, those with the highest score, that get a mask for a concept."""
+    components: int | None = Field(default=10, ge=1)
+    """The first so many concepts of every class, in the bank's order; all of them where None."""
+    concepts: tuple[str, ...] = ()
+    """Ids of the only concepts to do; ``components`` does not count then."""
+
+
+class _Image(NamedTuple):
+    shard: str
+    key: str
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class _ClassPlan:
+    """What to write of one class.
+
+    Attributes:
+        bank: Its concepts.
+        places: For each concept, where among ``images`` its images are, the highest score first.
+        scores: The scores of those, float32.
+        images: One row an image, ordered by shard and offset.
+    """
+
+    bank: ConceptBank
+    places: list[Indices]
+    scores: list[NDArray[np.float32]]
+    images: pd.DataFrame
+
+
+def write_masks(
+    bank: ConceptBank,
+    store: FeatureStore,
+    classifier: Classifier,
+    out: str | Path,
+    config: MasksConfig,
+    *,
+    allow_pipe: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write the activation maps of the images of a concept's class that score highest on it, as 8-bit masks.
+
+    A killed run resumes: finished classes are skipped. Images are read by byte offset from the shards that the features
+    came from. One class's features, and the pixels of a batch, are in memory at a time.
+
+    Args:
+        bank: The concepts.
+        store: Features of the labelled images, by the bank's model.
+        classifier: The bank's model, at the store's image size.
+        out: Directory to write; see the module for its form.
+        config: What to write.
+        allow_pipe: Run the command of a ``pipe:`` shard address.
+        progress: Called with (classes done, classes in all).
+
+    Returns:
+        How many masks the directory holds.
+
+    Raises:
+        StoreError: Bank, store and classifier do not belong together, or ``out`` is of another run.
+        ModelError: The classifier has no activation maps (see ``ActivationMaps``).
+        ConfigError: A named concept is not in the bank, or nothing is left to do.
+        DataError: An image changed since its features were made.
+    """
+    bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
+    _check_classifier(classifier, store)
+    chosen, root = _chosen(bank, config), Path(out)
+    _start(root, chosen, store, config)
+    writer = _Writer(store, classifier, config, allow_pipe)
+    classes = sorted(set(chosen.table["class_index"].tolist()))
+    total = 0
+    for done, class_index in enumerate(classes, start=1):
+        folder = root / f"{class_index:05d}"
+        if not (folder / "metadata.parquet").is_file():
+            rows = np.flatnonzero(chosen.table["class_index"] == class_index)
+            writer.write(folder, writer.plan(chosen.select(rows), class_index))
+        total += pq.read_metadata(folder / "metadata.parquet").num_rows
+        if progress:
+            progress(done, len(classes))
+    return total
+
+
+def _check_classifier(classifier: Classifier, store: FeatureStore) -> None:
+    made = store.config
+    if classifier.weights_sha256 != made.weights_sha256:
+        raise StoreError(
+            f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), not of "
+            f"{classifier.spec} (weights {classifier.weights_sha256[:12]})."
+        )
+    if classifier.preprocess.size != made.preprocess.get("size"):
+        raise StoreError(
+            f"{store.path} was made at {made.preprocess.get('size')} px, but {classifier.spec} was loaded at "
+            f"{classifier.preprocess.size} px: expected the same image size."
+        )
+
+
+def _chosen(bank: ConceptBank, config: MasksConfig) -> ConceptBank:
+    table = bank.table
+    if config.concepts:
+        missing = sorted(set(config.concepts) - set(table["concept_id"]))
+        if missing:
+            raise ConfigError(
+                f"the bank has no concept {missing[0]!r}: expected ids such as {table['concept_id'][0]!r}."
+            )
+        return bank.select(np.flatnonzero(table["concept_id"].isin(config.concepts)))
+    rows = np.flatnonzero(table["component"] >= 0)  # a residual row is no concept
+    if config.components is not None:
+        order = table.iloc[rows].groupby("class_index").cumcount().to_numpy()
+        rows = rows[order < config.components]
+    if not len(rows):
+        raise ConfigError("the bank has no concepts to make masks of.")
+    return bank.select(rows)
+
+
+def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> None:
+    """Say what the directory holds, or compare with what it says."""
+    features = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
+    directions = np.ascontiguousarray(bank.directions).tobytes()
+    identity: dict[str, Any] = {
+        "schema_version": 1,
+        "model": bank.info.model,
+        "weights_sha256": bank.info.weights_sha256,
+        "preprocess": store.config.preprocess,
+        "settings": config.model_dump(mode="json"),
+        "concepts": bank.table["concept_id"].tolist(),
+        "directions_sha256": hashlib.sha256(directions).hexdigest(),
+        "features_sha256": hashlib.sha256(features.encode()).hexdigest(),
+    }
+    file = root / "config.json"
+    if not file.is_file():
+        if not is_unused(root):
+            raise StoreError(f"{root} is not empty and holds no masks: expected a new directory.")
+        write_json(file, identity)
+    elif file.read_text(encoding="utf-8") != canonical_json(identity):
+        raise StoreError(
+            f"{root} holds masks of other concepts, features or settings: use the same, or write elsewhere."
+        )
+    remove_leftovers(root)
+
+
+class _Writer:
+    """Plans and writes one class's masks after the other."""
+
+    def __init__(self, store: FeatureStore, classifier: Classifier, config: MasksConfig, allow_pipe: bool) -> None:
+        self.store, self.classifier, self.config, self.allow_pipe = store, classifier, config, allow_pipe
+        self.maps = ActivationMaps(classifier)
+        self.index = TrainingIndex(store, len(store.config.class_ids))
+        self.limits = DecodeLimits.model_validate(store.config.preprocess.get("limits", {}))
+
+    def plan(self, bank: ConceptBank, class_index: int) -> _ClassPlan:
+        """Choose the images of each of one class's concepts."""
+        ids = self.index.images(class_index)
+        if not len(ids):
+            raise DataError(f"{self.store.path} has no images of class {bank.table['class_id'][0]}: expected some.")
+        scores = bank.score(self.index.features(ids, self.store.config.feature_dim))
+        count = max(1, math.ceil(self.config.share * len(ids) - 1e-9))
+        best = np.argsort(-scores, axis=0, kind="stable")[:count].T
+        wanted = np.unique(best)
+        images = self._rows(ids[wanted])
+        # An image's place among the rows, which are ordered as they lie in the shards.
+        place = np.empty(len(ids), np.int64)
+        place[wanted[images["number"].to_numpy()]] = np.arange(len(images))
+        own = [scores[chosen, concept] for concept, chosen in enumerate(best)]
+        return _ClassPlan(bank, [place[chosen] for chosen in best], own, images)
+
+    def _rows(self, ids: Indices) -> pd.DataFrame:
+        found = []
+        for part, place, rows in self.index.by_part(ids):
+            table = part.rows(_ROW_COLUMNS).take(rows).to_pandas()
+            number = np.arange(place.start, place.stop)
+            found.append(table.assign(part=part.path.name, shard=part.receipt.shard, number=number))
+        images = pd.concat(found, ignore_index=True)
+        images["sha256"] = [digest.hex() for digest in images["sha256"]]
+        ordered: pd.DataFrame = images.sort_values(["shard", "offset"], ignore_index=True)
+        return ordered
+
+    def write(self, folder: Path, plan: _ClassPlan) -> None:
+        """Write one class, whole or not at all."""
+        names = [f"{kind}-{number:04d}" for kind, number in plan.bank.table[["kind", "component"]].to_numpy()]
+        with atomic_directory(folder) as directory:
+            for name in names:
+                (directory / name).mkdir()
+            ranks = [dict(zip(places.tolist(), range(len(places)), strict=True)) for places in plan.places]
+            for start, pixels in self._batches(plan.images):
+                spatial = self.maps.spatial(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0)
+                for concept, rank_of in enumerate(ranks):
+                    mine = [i for i in range(len(pixels)) if start + i in rank_of]
+                    masks = self.maps.read_out(spatial[mine], plan.bank.directions[concept], pixels.shape[1:3])
+                    for i, mask in zip(mine, masks, strict=True):
+                        grey = Image.fromarray(np.rint(mask * 255).astype(np.uint8))
+                        grey.save(directory / names[concept] / f"{rank_of[start + i]:05d}.png")
+            pq.write_table(_listing(plan, names), directory / "metadata.parquet", compression="zstd")
+
+    def _batches(self, images: pd.DataFrame) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the place of each batch's first image and the (n, size, size, 3) pixels the model sees."""
+        pixels: list[NDArray[Any]] = []
+        done = 0
+        for row, data in self._read(images):
+            if hashlib.sha256(data).hexdigest() != row.sha256:
+                raise DataError(f"image {row.key} of {row.shard} has changed since its features were made.")
+            try:
+                pixels.append(self.classifier.preprocess.apply(decode_image(data, self.limits)))
+            except UndecodableImageError as error:
+                raise DataError(f"image {row.key} of {row.shard} cannot be decoded any more: {error}.") from error
+            if len(pixels) == _BATCH:
+                yield done, np.stack(pixels)
+                done += len(pixels)
+                pixels = []
+        if pixels:
+            yield done, np.stack(pixels)
+
+    def _read(self, images: pd.DataFrame) -> Iterator[tuple[_Image, bytes]]:
+        for shard, group in groupby(map(_Image._make, images[list(_Image._fields)].to_numpy()), attrgetter("shard")):
+            rows = list(group)
+            ranges = [(row.offset, row.size) for row in rows]
+            yield from zip(rows, read_ranges(shard, ranges, allow_pipe=self.allow_pipe), strict=True)
+
+
+def _listing(plan: _ClassPlan, names: list[str]) -> pa.Table:
+    frames = []
+    concepts = plan.bank.table[["concept_id", "kind", "class_index", "class_id", "component"]]
+    for row, (name, places, scores) in enumerate(zip(names, plan.places, plan.scores, strict=True)):
+        images = plan.images.iloc[places].reset_index(drop=True)
+        concept = concepts.iloc[[row] * len(places)].reset_index(drop=True)
+        own = pd.DataFrame(
+            {
+                "file_name": [f"{name}/{rank:05d}.png" for rank in range(len(places))],
+                "rank": np.arange(1, len(places) + 1),
+                "score": scores,
+            }
+        )
+        frames.append(pd.concat([own, concept, images], axis=1))
+    return pa.Table.from_pandas(pd.concat(frames)[MASK_SCHEMA.names], schema=MASK_SCHEMA, preserve_index=False)
