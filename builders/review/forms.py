@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -79,12 +80,12 @@ class ReviewForm(BaseModel):
             raise ValueError(f"accepting is {self.accepting!r}: expected one of {list(self.possible)}")
         return self
 
-    @property
+    @cached_property
     def question_ids(self) -> tuple[str, ...]:
         """The questions' ids, in the order in which they are asked."""
         return tuple(question.id for question in self.questions)
 
-    @property
+    @cached_property
     def possible(self) -> tuple[str, ...]:
         """Every outcome that the form can give."""
         return tuple(dict.fromkeys([*(rule.outcome for rule in self.outcomes), self.default]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class ReviewItem:
 
 
 _FIELDS = tuple(f.name for f in fields(ReviewItem))
+_KNOWN = frozenset(_FIELDS)
 _TEXTS = ("item_id", "kind", "media", "class_id", "class_name")
 
 
@@ -60,7 +61,7 @@ def write_items(path: Path, items: Iterable[ReviewItem]) -> None:
     """Write items as JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         for item in items:
-            content = {name: value for name, value in asdict(item).items() if value not in (None, "", (), {})}
+            content = {n: v for n in _FIELDS if (v := getattr(item, n)) not in (None, "", (), {})}
             file.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -111,7 +112,7 @@ def _item_of(line: str, where: str) -> ReviewItem:
         raise DataError(f"{where}: not JSON, expected one item a line.") from None
     if not isinstance(content, dict):
         raise DataError(f"{where}: got {type(content).__name__}, expected an object with the fields of an item.")
-    if unknown := sorted(set(content) - set(_FIELDS)):
+    if unknown := sorted(content.keys() - _KNOWN):
         raise DataError(f"{where}: unknown field {unknown[0]!r}, expected some of {list(_FIELDS)}.")
     for name in _TEXTS:
         if not isinstance(content.get(name), str) or not content[name]:

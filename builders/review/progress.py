@@ -17,6 +17,8 @@ __all__ = ["GoldReport", "LabelerStatus", "ReviewStatus", "gold_report", "pace",
 
 #: A pause of more seconds than this is not time spent on judging.
 _PAUSE = 120.0
+#: A script's verdicts come at once and have no pace.
+_LEAST = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class LabelerStatus:
         items: Items to judge.
         done: Of these, completely judged.
         partial: Of these, judged in part.
-        per_minute: Items judged a minute, pauses of over two minutes left out; None before the second one.
+        per_minute: Items judged a minute, pauses of over two minutes left out; None while that is less than a second.
         gold: How they did on gold items.
     """
 
@@ -82,11 +84,11 @@ class ReviewStatus:
 
 
 def pace(verdicts: Iterable[Verdict]) -> float | None:
-    """Return complete verdicts a minute of work; None where there are fewer than two."""
+    """Return complete verdicts a minute of work; None where they took less than a second."""
     times = sorted(datetime.fromisoformat(v.time) for v in verdicts if v.complete)
     gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
     worked = [gap for gap in gaps if gap <= _PAUSE]
-    return 60 * len(worked) / max(sum(worked), 1e-3) if worked else None
+    return 60 * len(worked) / sum(worked) if sum(worked) >= _LEAST else None
 
 
 def gold_report(

@@ -252,7 +252,8 @@ class Review:
     def _labeler_status(self, labeler: str, gold: GoldReport) -> LabelerStatus:
         verdicts = self.verdicts(labeler).values()
         done = sum(v.complete for v in verdicts)
-        return LabelerStatus(labeler, len(self.queue(labeler)), done, len(verdicts) - done, pace(verdicts), gold)
+        items = sum(labeler in who for who in self.assignment.values())
+        return LabelerStatus(labeler, items, done, len(verdicts) - done, pace(verdicts), gold)
 
     def _check_labeler(self, labeler: str) -> None:
         if labeler not in self.labelers:
