@@ -10,11 +10,12 @@ boards.parquet       one row a board; written last
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,11 +33,9 @@ from spurious_imagenet.builders.boards.schema import BOARDS, board_rows
 from spurious_imagenet.builders.boards.unit import read_class, write_class
 from spurious_imagenet.builders.components.training import TrainingIndex
 from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.builders.visualise.npfv import NpfvStore
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
-
-if TYPE_CHECKING:
-    from spurious_imagenet.builders.visualise.npfv import NpfvStore
 
 __all__ = ["BoardsResult", "draw_boards"]
 
@@ -82,7 +81,7 @@ def draw_boards(
     root = Path(out)
     bank, store = ConceptBank.load(config.bank), FeatureStore.open(config.features)
     bank.check_features(store.config.weights_sha256, store.config.sha256, config.features)
-    npfv = _open_npfv(config.npfv) if config.npfv else None
+    npfv = _open_npfv(config.npfv, bank) if config.npfv else None
     rows, images = _chosen(bank, config, npfv)
     _prepare(root, _identity(config, store))
     missing = {k: own for k, own in rows.items() if not (root / "cards" / f"{k:05d}").is_dir()}
@@ -98,10 +97,20 @@ def draw_boards(
     return BoardsResult(root, boards, classes, len(missing), left_out)
 
 
-def _open_npfv(path: str) -> NpfvStore:
-    from spurious_imagenet.builders.visualise.npfv import NpfvStore
+def _open_npfv(path: str, bank: ConceptBank) -> NpfvStore:
+    """Open a folder of NPFVs.
 
-    return NpfvStore.open(path)
+    Raises:
+        StoreError: It is none, or of another model.
+    """
+    npfv = NpfvStore.open(path)
+    made_by = json.loads((npfv.path / "config.json").read_text(encoding="utf-8")).get("weights_sha256", "")
+    if made_by != bank.info.weights_sha256:
+        raise StoreError(
+            f"{path} holds NPFVs of a model with weights {made_by[:12]}, but the concept bank reads features of "
+            f"{bank.info.model} with weights {bank.info.weights_sha256[:12]}."
+        )
+    return npfv
 
 
 def _chosen(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spurious_imagenet.builders.boards.evidence import Board, Example, Histogram
-from spurious_imagenet.builders.boards.words import component_words, describe, score_word, verdict_words
+from spurious_imagenet.builders.boards.words import component_words, describe, score_word, short_number, verdict_words
 
 __all__ = ["draw_board", "draw_tiles", "overlay", "tile_rows"]
 
@@ -158,8 +158,10 @@ class _Sheet:
 
     def strip(self, title: str, examples: Sequence[Example], color: Color, symbol: str, left: int, y: int) -> int:
         """Draw one row of images, their heat maps and captions; return where the next one begins."""
+        the = "" if symbol == "α" else "the "
         self._draw.rectangle((left, y + 3, left + 5, y + 17), color)
-        self.text(left + 14, y, title, 15, bold=True)
+        end = self.text(left + 14, y, title, 15, bold=True)
+        self.text(end + 10, y + 2, f"with GradCAM of {the}{symbol}; grey: nothing raises it", 13, _SOFT)
         y += _LABEL
         below = y
         for column, example in enumerate(examples):
@@ -192,7 +194,7 @@ class _Sheet:
         for percent in (5, 50, 95):
             x = _MARGIN + (scores.percentiles[percent] - low) * scale
             self._draw.line((x, y + 16, x, bottom), _INK, 1)
-            self.text(x, y, f"{percent} %", 11, _SOFT, anchor="ma")
+            self.text(x, y, f"{percent}%", 11, _SOFT, anchor="ma")
         for examples, color in ((board.most, _MOST), (board.least, _LEAST)):
             for example in examples:
                 x = _MARGIN + (min(max(example.score, low), high) - low) * scale
@@ -207,8 +209,8 @@ class _Sheet:
         step = _SIDE / len(scores.percentiles)
         for column, (percent, value) in enumerate(scores.percentiles.items()):
             x = _MARGIN + (column + 0.5) * step
-            self.text(x, y, f"{percent} %", 11, _SOFT, anchor="ma")
-            self.text(x, y + 17, f"{value:.1f}" if abs(value) < 1000 else f"{value:.0e}", 12, anchor="ma")
+            self.text(x, y, f"{percent}%", 11, _SOFT, anchor="ma")
+            self.text(x, y + 17, short_number(value), 12, anchor="ma")
         return y + 52
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from spurious_imagenet.builders.boards.words import short_number
+
 __all__ = ["Pages"]
 
 
@@ -37,7 +39,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters["number"] = _number
+        self._environment.filters |= {"number": _number, "short": short_number}
         # Our own files, and no user's text in them.
         self._environment.globals |= {"style": Markup(style), "script": Markup(script), "policy": policy}  # noqa: S704
 

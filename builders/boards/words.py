@@ -8,7 +8,7 @@ import pandas as pd
 
 from spurious_imagenet.builders.boards.evidence import Board
 
-__all__ = ["component_words", "describe", "score_word", "verdict_words"]
+__all__ = ["component_words", "describe", "score_word", "short_number", "verdict_words"]
 
 
 def score_word(concept: dict[str, Any]) -> str:
@@ -42,6 +42,12 @@ def describe(board: Board) -> str:
     if _is_number(concept.get("importance")):
         said.append(f"adds {float(concept['importance']):.2f} to the class's mean logit")
     return "  ·  ".join(said)
+
+
+def short_number(value: float) -> str:
+    """Write a number in about four characters, for tables."""
+    size = abs(value)
+    return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:.0e}"
 
 
 def _is_number(value: object) -> bool:

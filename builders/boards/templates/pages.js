@@ -63,7 +63,7 @@
     j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
     ArrowRight: () => turn(1), ArrowLeft: () => turn(-1),
     u: () => follow("up"), "?": () => help.showModal(),
-    "/": () => { if (search) { search.focus(); search.select(); } else follow("index"); },
+    "/": () => { if (search) { search.focus(); search.select(); } else location.href = one("a[rel~=index]").href + "#search=1"; },
     Enter: () => { const link = here >= 0 && matching[here] && matching[here].querySelector("a"); if (link) location.href = link.href; },
   };
   document.addEventListener("keydown", (event) => {
