@@ -1,1 +1,13 @@
 """Annotations published by others, as verdicts on concepts and as datasets of our form."""
+
+from spurious_imagenet.builders.imports.salient_imagenet import read_salient_imagenet
+from spurious_imagenet.builders.imports.sfe_components import read_sfe_components
+from spurious_imagenet.builders.imports.spurious_images import ImagesConfig, ImportedImages, import_spurious_images
+
+__all__ = [
+    "ImagesConfig",
+    "ImportedImages",
+    "import_spurious_images",
+    "read_salient_imagenet",
+    "read_sfe_components",
+]

@@ -1,0 +1,88 @@
+"""``spurious import``: annotations and images that others have published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spurious_imagenet.benchmark.concepts import ConceptVerdicts
+from spurious_imagenet.builders.imports import (
+    ImagesConfig,
+    import_spurious_images,
+    read_salient_imagenet,
+    read_sfe_components,
+)
+from spurious_imagenet.cli.options import console, progress_bar, validated
+
+__all__ = ["app"]
+
+_SHOWN = 10
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Verdicts = Annotated[Path, typer.Option(help="Verdicts to write: .parquet, .jsonl or .csv.")]
+
+
+@app.callback()
+def group() -> None:
+    """Read annotations and images that others have published."""
+
+
+@app.command(name="salient-imagenet")
+def salient_imagenet(
+    csv: Annotated[Path, typer.Argument(help="Your copy of discover_spurious_features.csv.")], out: Verdicts
+) -> None:
+    """Read the votes of Salient ImageNet on neural features: spurious where at least 3 of 5 people say so.
+
+    The verdicts are on features of its robust ResNet-50. The file's licence allows non-commercial research only.
+    """
+    verdicts = read_salient_imagenet(csv)
+    verdicts.save(out)
+    _say(verdicts, out, "pairs of class and neural feature")
+
+
+@app.command(name="sfe-components")
+def sfe_components(
+    npy: Annotated[Path, typer.Argument(help="Your copy of spurious_components.npy.")], out: Verdicts
+) -> None:
+    """Read the NPCA components that "Spurious Features Everywhere" found spurious in its robust ResNet-50.
+
+    The file is a pickle; no code in it is run.
+    """
+    verdicts = read_sfe_components(npy)
+    verdicts.save(out)
+    _say(verdicts, out, "NPCA components")
+
+
+def _say(verdicts: ConceptVerdicts, out: Path, what: str) -> None:
+    spurious = [v for v in verdicts if v.verdict == "spurious"]
+    votes = sum(len(v.votes) for v in verdicts)
+    typer.echo(
+        f"{out}: {len(verdicts)} {what} with {votes} single votes; {len(spurious)} are spurious, of "
+        f"{len({v.class_id for v in spurious})} classes."
+    )
+
+
+@app.command(name="spurious-imagenet")
+def spurious_imagenet(
+    source: Annotated[Path, typer.Argument(help="Official image archive: a zip, or the folder it was unpacked to.")],
+    out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
+    name: Annotated[str, typer.Option(help="Title of the dataset.")] = "Spurious ImageNet (official images)",
+    max_reject_fraction: Annotated[float, typer.Option(help="Fail if a larger share is rejected.", min=0, max=1)] = 0.5,
+) -> None:
+    """Turn the official images of Spurious ImageNet into a dataset that `spurious evaluate` reads."""
+    config = validated(ImagesConfig, source=str(source), name=name, max_reject_fraction=max_reject_fraction)
+    with progress_bar("files") as bar:
+        task = bar.add_task("reading", total=None, note="")
+        result = import_spurious_images(config, out, progress=lambda done, n: bar.update(task, completed=done, total=n))
+    for file, reason in result.rejects[:_SHOWN]:
+        console.print(f"  rejected: {file}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if len(result.rejects) > _SHOWN:
+        typer.echo(f"… and {len(result.rejects) - _SHOWN} more in {result.path}/import.json", err=True)
+    classes = result.concepts["class_id"].nunique()
+    typer.echo(
+        f"{result.path}: {result.images} images of {len(result.concepts)} components of {classes} classes; "
+        f"{len(result.rejects)} files rejected."
+    )
