@@ -54,53 +54,41 @@ def checkpoints(steps: int) -> list[int]:
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    found: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     return found
 
 
-def project(images: Tensor, start: Tensor, eps: float) -> Tensor:
-    """Return the nearest images that lie in the L2 ball around ``start`` and in the box [0, 1].
+def project(points: Tensor, centres: Tensor, eps: float) -> Tensor:
+    """Return the nearest points that lie in the L2 ball around ``centres`` and in the box [0, 1].
 
-    The nearest point is ``clip(start + t (images - start))`` for the largest t <= 1 whose change is not longer than
+    The nearest point is ``clip(centre + t (point - centre))`` for the largest t <= 1 whose change is not longer than
     ``eps``. From the t that the ball alone asks for, each round holds the pixels that the box has stopped and lengthens
     the others to fill the ball. As the pixels that come to be stopped only shorten the change, no round overshoots.
     The radius aimed at is smaller than ``eps`` by a bound on the rounding errors, so that the float32 result is inside
     the ball too.
 
     Args:
-        images: (B, 3, H, W) float32, anywhere.
-        start: (B, 3, H, W) float32 in [0, 1], the centres.
-        eps: Radius over all pixel values of an image.
+        points: (B, n) float32, anywhere.
+        centres: (B, n) float32 in [0, 1].
+        eps: Radius.
 
     Returns:
-        (B, 3, H, W) float32.
+        (B, n) float32.
     """
-    radius = max(eps * (1 - _ROUNDING) - _PIXEL_ROUNDING * math.sqrt(start[0].numel()), 0.0)
-    change = images - start
+    radius = max(eps * (1 - _ROUNDING) - _PIXEL_ROUNDING * math.sqrt(points.shape[1]), 0.0)
+    change = points - centres
     scale = (radius / _lengths(change).clamp_min(1e-30)).clamp_max(1.0)
     while True:
-        wanted = torch.addcmul(start, change, scale)
+        wanted = torch.addcmul(centres, change, scale)
         inside = wanted.clamp(0, 1)
-        stopped = wanted != inside
-        if not bool((stopped.flatten(1).any(1) & (scale.flatten() < 1)).any()):
+        if torch.equal(inside, wanted):
             return inside
-        held = _lengths((inside - start) * stopped)
-        room = (radius**2 - held**2).clamp_min(0).sqrt()
-        longer = (room / _lengths(change * ~stopped).clamp_min(1e-30)).clamp_max(1.0)
+        free = _lengths(change * (inside == wanted))
+        room = radius**2 - _lengths(inside - centres) ** 2  # what the stopped pixels have left
+        longer = (scale**2 + room.clamp_min(0) / free.clamp_min(1e-15) ** 2).sqrt().clamp_max(1.0)
         if not bool((longer > scale * (1 + _ROUNDING)).any()):
             return inside
-        scale = torch.maximum(scale, longer)
-
-
-def _evaluate(objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (B,) values and the gradients scaled to length 1 (0 where there is none)."""
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_(True)
-        values = objective(leaf)
-        if values.shape != leaf.shape[:1]:
-            raise ModelError(f"the objective gave {tuple(values.shape)}: expected one value an image, ({len(leaf)},).")
-        (gradient,) = torch.autograd.grad(values.sum() * _GRADIENT_SCALE, leaf)
-    return values.detach().float(), gradient / _lengths(gradient).clamp_min(1e-30)
+        scale = longer
 
 
 def _check(start: Tensor, eps: float, steps: int) -> None:
@@ -135,7 +123,7 @@ def maximise(objective: Objective, start: Tensor, eps: float, steps: int) -> Apg
     """
     _check(start, eps, steps)
     with torch.inference_mode(False), torch.no_grad():
-        search = _Search(objective, start.clone(), eps)
+        search = _Search(objective, start, eps)
         last_checkpoint, marks = 0, checkpoints(steps)
         for step in range(1, steps + 1):
             search.advance(gradient_needed=step < steps)
@@ -146,54 +134,75 @@ def maximise(objective: Objective, start: Tensor, eps: float, steps: int) -> Apg
 
 
 class _Search:
-    """The state of a batch between steps."""
+    """The state of a batch between steps; images are flat here, (B, H * W * 3), which makes sums and copies fast."""
 
     def __init__(self, objective: Objective, start: Tensor, eps: float) -> None:
-        self._objective, self._start, self._eps = objective, start, eps
-        self._step = torch.full((len(start), 1, 1, 1), 2 * eps, device=start.device)
-        self._images = self._previous = self._best_images = start
-        self._values, self._gradient = _evaluate(objective, start)
+        self._objective, self._eps = objective, eps
+        self._shape = (len(start), *start.shape[2:], start.shape[1])
+        self._start = start.permute(0, 2, 3, 1).flatten(1).clone()
+        self._images = self._previous = self._best_images = self._start
+        self._step = torch.full((len(start), 1), 2 * eps, device=start.device)
+        self._first = True
+        self._values, self._gradient = self._evaluate(self._start)
         self._best_gradient = self._gradient
         self._start_values = self._best = self._best_at_checkpoint = self._values
         self._kept_step = torch.zeros_like(self._values, dtype=torch.bool)
         self._rises = torch.zeros_like(self._values)
-        self._first = True
+
+    def _unflatten(self, images: Tensor) -> Tensor:
+        return images.view(self._shape).permute(0, 3, 1, 2)
+
+    def _evaluate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B,) values and the gradients scaled to length 1 (0 where there is none)."""
+        with torch.enable_grad():
+            leaf = self._unflatten(images).requires_grad_(True)
+            values = self._objective(leaf)
+            if values.shape != leaf.shape[:1]:
+                raise ModelError(
+                    f"the objective gave {tuple(values.shape)}: expected one value an image, ({len(leaf)},)."
+                )
+            (gradient,) = torch.autograd.grad(values.sum() * _GRADIENT_SCALE, leaf)
+        flat = gradient.float().permute(0, 2, 3, 1).flatten(1)
+        return values.detach().float(), flat / _lengths(flat).clamp_min(1e-30)
 
     def advance(self, *, gradient_needed: bool) -> None:
         """Take one step with momentum and remember what is better than all before."""
-        images = project(self._images + self._step * self._gradient, self._start, self._eps)
+        images = project(torch.addcmul(self._images, self._gradient, self._step), self._start, self._eps)
         if not self._first:
-            moved = _MOMENTUM * (images - self._images) + (1 - _MOMENTUM) * (self._images - self._previous)
-            images = project(self._images + moved, self._start, self._eps)
+            moved = (self._images - self._previous).mul_(1 - _MOMENTUM)
+            images = moved.add_(torch.lerp(self._images, images, _MOMENTUM))
+            images = project(images, self._start, self._eps)
         self._first = False
         self._previous, self._images, before = self._images, images, self._values
         if gradient_needed:
-            self._values, self._gradient = _evaluate(self._objective, images)
+            self._values, self._gradient = self._evaluate(images)
         else:
-            self._values = self._objective(images).float()
+            self._values = self._objective(self._unflatten(images)).float()
         self._rises += self._values > before
         better = self._values > self._best
         self._best = torch.where(better, self._values, self._best)
-        self._best_images = torch.where(_wide(better), images, self._best_images)
-        self._best_gradient = torch.where(_wide(better), self._gradient, self._best_gradient)
+        self._best_images = torch.where(better[:, None], images, self._best_images)
+        self._best_gradient = torch.where(better[:, None], self._gradient, self._best_gradient)
 
     def reconsider(self, period: int) -> None:
         """Halve the step size of images that no longer rise, and send them back to their best."""
         stalled = self._kept_step & (self._best == self._best_at_checkpoint)
         halved = (self._rises < _RISE_SHARE * period) | stalled
-        self._step = torch.where(_wide(halved), self._step / 2, self._step)
-        self._images = torch.where(_wide(halved), self._best_images, self._images)
-        self._gradient = torch.where(_wide(halved), self._best_gradient, self._gradient)
+        wide = halved[:, None]
+        self._step = torch.where(wide, self._step / 2, self._step)
+        self._images = torch.where(wide, self._best_images, self._images)
+        self._gradient = torch.where(wide, self._best_gradient, self._gradient)
         self._values = torch.where(halved, self._best, self._values)
         self._kept_step, self._best_at_checkpoint = ~halved, self._best
         self._rises = torch.zeros_like(self._rises)
 
     def result(self) -> ApgdResult:
+        """Return the best images.
+
+        Raises:
+            ModelError: A value became NaN or infinite.
+        """
         finite = torch.isfinite(self._start_values) & torch.isfinite(self._values)
         if not bool(finite.all()):
             raise ModelError(f"the objective of image {int((~finite).nonzero()[0])} became NaN or infinite.")
-        return ApgdResult(self._best_images, self._best, self._start_values)
-
-
-def _wide(flags: Tensor) -> Tensor:
-    return flags.view(-1, 1, 1, 1)
+        return ApgdResult(self._unflatten(self._best_images), self._best, self._start_values)
