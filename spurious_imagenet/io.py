@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for child in sorted(temporary.rglob("*")):
-            _sync(child)
+        with ThreadPoolExecutor(16) as pool:  # a disk flushes many files at once in the time that one takes
+            list(pool.map(_sync, temporary.rglob("*")))
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
