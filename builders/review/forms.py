@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from spurious_imagenet.errors import ConfigError, DataError
 
@@ -23,6 +23,8 @@ KEYS: dict[str, Answer] = {"y": "yes", "n": "no", "u": "unclear"}
 #: Forms that come with the package.
 BUNDLED = ("board", "image")
 
+# YAML reads a bare yes or no as a truth value.
+_Expected = Annotated[Answer, BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value))]
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 #: Question ids become columns of sheets, beside these.
 _RESERVED = frozenset(
@@ -47,7 +49,7 @@ class OutcomeRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcome: _Name
-    when: Annotated[dict[str, Answer], Field(min_length=1)]
+    when: Annotated[dict[str, _Expected], Field(min_length=1)]
     """Question → the answer it must have; questions that are not named may have any."""
 
 

@@ -11,7 +11,6 @@ adjudication.jsonl        the same of third persons
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -78,7 +77,6 @@ def write_review(
             (folder / "journal" / f"{labeler}.jsonl").touch()
         (folder / "adjudication.jsonl").touch()
         (folder / "review.json").write_text(canonical_json(config.model_dump(mode="json")), encoding="utf-8")
-        os.sync()  # all at once: to flush thousands of images one by one takes minutes
 
 
 def check_pseudonym(name: str) -> None:
