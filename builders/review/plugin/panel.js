@@ -3,7 +3,7 @@
 (() => {
   const { createElement: h, Fragment, useEffect, useRef, useState } = window.React;
   const KEYS = { y: ["answer", "yes"], n: ["answer", "no"], u: ["answer", "unclear"], z: ["undo"], Backspace: ["undo"],
-    j: ["go", 1], ArrowRight: ["go", 1], k: ["go", -1], ArrowLeft: ["go", -1], b: ["board"], Escape: ["close"] };
+    j: ["go", 1], ArrowRight: ["go", 1], k: ["go", -1], ArrowLeft: ["go", -1], b: ["board"], r: ["again"], Escape: ["close"] };
   const COLOURS = { yes: "#3fb950", no: "#f0705f", unclear: "#d9a520" };
 
   // The filters beside the grid and the advertisement over it would cover a third of the screen.
@@ -30,6 +30,9 @@
     const [state, setState] = useState(null);
     const [error, setError] = useState(null);
     const [board, setBoard] = useState(false);
+    const [again, setAgain] = useState(null); // a judged item that is to be judged anew: never by one key too many
+    const mayAnswer = useRef(() => true);
+    mayAnswer.current = ({ outcome, item }) => !outcome || again === item.item_id;
     const now = useRef(null);
     const queue = useRef(Promise.resolve());
     const show = (next) => {
@@ -41,20 +44,23 @@
     const act = (operator, value) => {
       if (operator === "board") return setBoard((open) => !open);
       if (operator === "close") return setBoard(false);
+      if (operator === "again") return setAgain(now.current && now.current.item && now.current.item.item_id);
       const step = async () => {
         const { item, current } = now.current || {};
         if (operator !== "state" && !item) return;
+        if (operator === "answer" && !mayAnswer.current(now.current)) return;
         const params = { item_id: item && item.item_id };
         if (operator === "answer") Object.assign(params, { question: current, answer: value });
         if (operator === "go") params.step = value;
         const next = await run(operator, params);
         if (operator !== "answer" || next.item.item_id !== item.item_id) setBoard(false);
+        setAgain(null);
         show(next);
       };
       queue.current = queue.current.then(step).catch((problem) => setError(problem.message));
     };
     useEffect(() => act("state"), []);
-    return { state, error, board, act };
+    return { state, error, board, again, act };
   }
 
   // In the capture phase, and no further: the App has meanings of its own for some of these keys.
@@ -147,12 +153,16 @@
       now && question.help && h("div", { className: "help dim" }, question.help)),
     question.answer && h("span", { className: "given", style: { color: COLOURS[question.answer] } }, question.answer));
 
-  const Ask = ({ state, act }) => h("div", { className: "ask" },
-    state.questions.map((q) => h(Question, { key: q.id, question: q, now: !state.outcome && q.id === state.current })),
+  const Ask = ({ state, open, act }) => h("div", { className: "ask" },
+    state.questions.map((q) => h(Question, { key: q.id, question: q, now: open && q.id === state.current })),
     h("div", { className: "keys" },
-      h(Button, { name: "Y", label: "yes", colour: COLOURS.yes, onClick: () => act("answer", "yes") }),
-      h(Button, { name: "N", label: "no", colour: COLOURS.no, onClick: () => act("answer", "no") }),
-      h(Button, { name: "U", label: "unclear", colour: COLOURS.unclear, onClick: () => act("answer", "unclear") }),
+      open ? h(Fragment, null,
+        h(Button, { name: "Y", label: "yes", colour: COLOURS.yes, onClick: () => act("answer", "yes") }),
+        h(Button, { name: "N", label: "no", colour: COLOURS.no, onClick: () => act("answer", "no") }),
+        h(Button, { name: "U", label: "unclear", colour: COLOURS.unclear, onClick: () => act("answer", "unclear") }))
+        : h(Fragment, null,
+          h("span", null, "Your verdict: ", h("b", null, state.outcome)),
+          h(Button, { name: "R", label: "judge again", onClick: () => act("again") })),
       h("span", { className: "push" }),
       state.can_undo && h(Button, { name: "Z", label: "undo", small: true, onClick: () => act("undo") }),
       h(Button, { name: "K", label: "back", small: true, onClick: () => act("go", -1) }),
@@ -160,7 +170,7 @@
       state.item.board && h(Button, { name: "B", label: "enlarge the board", small: true, onClick: () => act("board") })));
 
   function Panel() {
-    const { state, error, board, act } = useReview();
+    const { state, error, board, again, act } = useReview();
     useKeys(act);
     const problem = error && h("div", { className: "error", role: "alert" }, `Not saved: ${error}`);
     if (!state || !state.item)
@@ -173,8 +183,7 @@
       finished && h("div", { className: "done" }, "All items are judged. Thank you. You can still look back, undo or close the page."),
       h(Stage, { item: state.item, act }),
       !state.item.board && h("div", { className: "strip" }, h(References, { item: state.item })),
-      state.outcome && h("div", { className: "dim" }, `Your verdict: ${state.outcome}. A new answer replaces it.`),
-      h(Ask, { state, act }),
+      h(Ask, { state, act, open: !state.outcome || again === state.item.item_id }),
       board && state.item.board && h("div", { className: "big", onClick: () => act("board") }, image(state.item.board, "the cue's board")));
   }
 
