@@ -35,6 +35,8 @@ class Classifier:
         network: (N, H, W, 3) uint8 pixels → features, logits.
         head: The last layer, or None where the logits are not one linear read-out of the features; the network's own
             logits are the authority in either case.
+        encoder_weights_sha256: Hash of the model whose features these are, where this one is only a head on them:
+            features that the encoder made, with the same preprocessing, are this model's too. None otherwise.
     """
 
     spec: str
@@ -43,6 +45,7 @@ class Classifier:
     preprocess: Preprocess | CustomTransform
     network: FeatureNetwork
     head: LinearHead | None
+    encoder_weights_sha256: str | None = None
 
     @classmethod
     def build(

@@ -20,6 +20,7 @@ SCHEMES: dict[str, tuple[str, str]] = {
     "file": (f"{_HERE}.file_models", "load_file_model"),
     "robust": (f"{_HERE}.file_models", "load_robust"),
     "wheel": (f"{_HERE}.file_models", "load_wheel"),
+    "head": (f"{_HERE}.head_file", "load_head"),
     "python": (__name__, "load_python"),
 }
 

@@ -16,43 +16,24 @@ from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.builders.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
 
-__all__ = ["Indices", "TrainingIndex", "bank_info", "check_store"]
+__all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_store"]
 
 Indices = NDArray[np.int64]
 
 
-class TrainingIndex:
-    """Which rows of a store belong to which class, in the order of (part, row).
+class StoredImages:
+    """The images of a store; an image's id is its place in the order of (part, row).
 
     Args:
         store: The store.
-        num_classes: Labels run from 0 to one less; -1 is none.
-        predicted: Count an image to its class only where the model assigns it to that class.
-
-    Raises:
-        DataError: A label is out of range.
     """
 
-    def __init__(self, store: FeatureStore, num_classes: int, *, predicted: bool = False) -> None:
+    def __init__(self, store: FeatureStore) -> None:
         self.parts: tuple[FeaturePart, ...] = store.parts
-        labels = [part.rows(["label"]).column("label").fill_null(-1).to_numpy() for part in self.parts]
-        self.starts = np.cumsum([0, *(len(values) for values in labels)], dtype=np.int64)
-        label = np.concatenate([np.empty(0, np.int32), *labels])
-        if len(label) and not -1 <= label.min() <= label.max() < num_classes:
-            span = f"{label.min()} to {label.max()}"
-            raise DataError(f"{store.path} holds labels from {span}: expected -1 (none) to {num_classes - 1}.")
-        self.unlabelled = int(np.count_nonzero(label == -1))
-        if predicted:
-            assigned = np.concatenate([np.empty(0, np.int32), *map(_assigned_classes, self.parts)])
-            label = np.where(label == assigned, label, -1)
-        self._order = np.argsort(label, kind="stable")
-        self._bounds = np.searchsorted(label[self._order], np.arange(num_classes + 1))
-        self.left_out = int(self._bounds[0]) - self.unlabelled
-        self.present: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
+        self.starts = np.cumsum([0, *(len(part) for part in self.parts)], dtype=np.int64)
 
-    def images(self, class_index: int) -> Indices:
-        """Return the ids of a class's images, ascending."""
-        return self._order[self._bounds[class_index] : self._bounds[class_index + 1]]
+    def __len__(self) -> int:
+        return int(self.starts[-1])
 
     def by_part(self, images: Indices) -> Iterator[tuple[FeaturePart, slice, Indices]]:
         """Split ascending image ids by part: yield each part, the ids' place among ``images``, and their rows."""
@@ -84,6 +65,39 @@ class TrainingIndex:
             keys[place] = [f"{part.path.name}/{key}" for key in column]
         ends = np.cumsum([len(ids) for ids in images])
         return [found.tolist() for found in np.split(keys[inverse], ends[:-1])]
+
+
+class TrainingIndex(StoredImages):
+    """Which images of a store belong to which class.
+
+    Args:
+        store: The store.
+        num_classes: Labels run from 0 to one less; -1 is none.
+        predicted: Count an image to its class only where the model assigns it to that class.
+
+    Raises:
+        DataError: A label is out of range.
+    """
+
+    def __init__(self, store: FeatureStore, num_classes: int, *, predicted: bool = False) -> None:
+        super().__init__(store)
+        labels = [part.rows(["label"]).column("label").fill_null(-1).to_numpy() for part in self.parts]
+        label = np.concatenate([np.empty(0, np.int32), *labels])
+        if len(label) and not -1 <= label.min() <= label.max() < num_classes:
+            span = f"{label.min()} to {label.max()}"
+            raise DataError(f"{store.path} holds labels from {span}: expected -1 (none) to {num_classes - 1}.")
+        self.unlabelled = int(np.count_nonzero(label == -1))
+        if predicted:
+            assigned = np.concatenate([np.empty(0, np.int32), *map(_assigned_classes, self.parts)])
+            label = np.where(label == assigned, label, -1)
+        self._order = np.argsort(label, kind="stable")
+        self._bounds = np.searchsorted(label[self._order], np.arange(num_classes + 1))
+        self.left_out = int(self._bounds[0]) - self.unlabelled
+        self.present: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
+
+    def images(self, class_index: int) -> Indices:
+        """Return the ids of a class's images, ascending."""
+        return self._order[self._bounds[class_index] : self._bounds[class_index + 1]]
 
 
 def _assigned_classes(part: FeaturePart) -> NDArray[np.int32]:

@@ -69,7 +69,7 @@ def test_only_a_third_person_decides_and_only_where_labelers_differ(tmp_path: Pa
     with pytest.raises(DataError, match="is open: only items on which labelers differ"):
         review.adjudicate(item, "cyn", ACCEPT)
     review.record("ben", item, REJECT)
-    with pytest.raises(ConfigError, match="ben judged item .* expected a third person"):
+    with pytest.raises(ConfigError, match=r"ben judged item .* expected a third person"):
         review.adjudicate(item, "ben", ACCEPT)
     with pytest.raises(DataError, match="answers all of"):
         review.adjudicate(item, "cyn", {"cue": "yes"})
@@ -94,7 +94,7 @@ def test_labelers_judge_their_own_items_only(tmp_path: Path) -> None:
     foreign = next(i for i, who in review.assignment.items() if "ann" not in who)
     with pytest.raises(DataError, match="is not one of ann's"):
         review.record("ann", foreign, ACCEPT)
-    with pytest.raises(ConfigError, match="no labeler 'eve'.*ann, ben, cyn"):
+    with pytest.raises(ConfigError, match=r"no labeler 'eve'.*ann, ben, cyn"):
         review.record("eve", foreign, ACCEPT)
     with pytest.raises(DataError, match="no item 'nope'"):
         review.record("ann", "nope", ACCEPT)
@@ -157,7 +157,7 @@ def test_what_makes_no_review_is_refused_and_leaves_nothing(
 
 
 def test_what_is_no_review_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is not a review: review.json is missing"):
+    with pytest.raises(StoreError, match=r"is not a review: review.json is missing"):
         Review.open(tmp_path)
     review = image_review(tmp_path / "r")
     with pytest.raises(StoreError, match="already exists"):

@@ -145,7 +145,7 @@ def test_damage_inside_a_journal_is_named(tmp_path: Path) -> None:
     lines = journal.read_bytes().splitlines(keepends=True)
     for damaged in (b"{]\n", b"\xff\xff\n", b"[1]\n", b"\n"):
         journal.write_bytes(lines[0] + damaged + lines[2])
-        with pytest.raises(StoreError, match="ann.jsonl, line 2 is damaged"):
+        with pytest.raises(StoreError, match=r"ann.jsonl, line 2 is damaged"):
             Review.open(review.path).verdicts("ann")
     journal.write_bytes(lines[0].replace(b"npca", b"nope"))
     with pytest.raises(StoreError, match="not of this review: no item 'nope"):
@@ -154,7 +154,7 @@ def test_damage_inside_a_journal_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="expected item, answers and time"):
         Review.open(review.path).verdicts("ann")
     journal.unlink()
-    with pytest.raises(StoreError, match="ann.jsonl is missing"):
+    with pytest.raises(StoreError, match=r"ann.jsonl is missing"):
         Review.open(review.path).verdicts("ann")
 
 

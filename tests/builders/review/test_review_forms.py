@@ -73,7 +73,7 @@ def test_bad_forms_are_refused_with_what_is_wrong(tmp_path: Path, old: str, new:
     file = tmp_path / "form.yaml"
     assert old in THIRD
     file.write_text(THIRD.replace(old, new))
-    with pytest.raises(ConfigError, match="form.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"form.yaml") as caught:
         load_form(file)
     assert sentence in str(caught.value)
 
