@@ -54,7 +54,7 @@ class MapLayout:
     def channels_first(self, tensor: Tensor) -> Tensor:
         """Return a copy of the map as (N, C, g, g), without prefix tokens."""
         if self.form == "tokens":
-            tensor = tensor[:, self.prefix :].unflatten(1, (self.side, self.side))
+            tensor = tensor[:, self.prefix :].reshape(len(tensor), self.side, self.side, -1)
         # A copy, because the network may change the tensor in place afterwards.
         return (tensor if self.form == "channels-first" else tensor.permute(0, 3, 1, 2)).clone()
 

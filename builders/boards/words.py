@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
@@ -23,7 +23,7 @@ def component_words(concept: dict[str, Any]) -> str:
         return f"component {component} (paper counts {component + 1})"
     if kind == "neuron":
         rank = concept.get("importance_rank")
-        return f"neural feature {component}" + (f", importance rank {int(rank)}" if _is_number(rank) else "")
+        return f"neural feature {component}" + (f", importance rank {rank:.0f}" if _is_number(rank) else "")
     return f"{kind} {component}" if component >= 0 else kind
 
 
@@ -50,5 +50,5 @@ def short_number(value: float) -> str:
     return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:.0e}"
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not pd.isna(value)
