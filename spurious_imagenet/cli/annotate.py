@@ -47,7 +47,13 @@ def command(
     if len(unmatched) > _SHOWN:
         typer.echo(f"  … and {len(unmatched) - _SHOWN} more", err=True)
     if any(v.weights_sha256 is None for v in read):
-        typer.echo(f"  these verdicts do not say which weights were judged: expected {annotated.info.model}", err=True)
+        console.print(
+            "  warning: these verdicts do not say which model was judged, and components and neurons of one model are not "
+            f"those of another: they hold only if it was {annotated.info.model}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     typer.echo(
         f"{out}: {len(annotated)} concepts; {matched} of {len(read)} verdicts matched, {len(unmatched)} did not "
         f"({_counts(annotated)})."

@@ -52,7 +52,7 @@ def test_imported_votes_become_verdicts_on_rows_of_the_bank(bank: Path, csv: Pat
     assert ran.err.count("not matched: neuron") == 10
     assert f"the bank has no class '{IDS[5]}'" in ran.err
     assert "and 2 more" in ran.err
-    assert "do not say which weights" in ran.err
+    assert "they hold only if it was file:m" in ran.err
     table = ConceptBank.load(out).table.set_index("concept_id")
     assert table["verdict"].dropna().to_dict() == {f"neuron/{IDS[0]}/59": "core", f"neuron/{IDS[94]}/5": "spurious"}
     votes = table["votes"][f"neuron/{IDS[94]}/5"]
