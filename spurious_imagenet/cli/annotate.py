@@ -48,7 +48,7 @@ def command(
         typer.echo(f"  … and {len(unmatched) - _SHOWN} more", err=True)
     if any(v.weights_sha256 is None for v in read):
         console.print(
-            "  warning: these verdicts do not say which model was judged, and components and neurons of one model are not "
+            "  warning: these verdicts do not say which model was judged, and components of one model are not "
             f"those of another: they hold only if it was {annotated.info.model}",
             highlight=False,
             markup=False,
