@@ -33,27 +33,52 @@ done
 say "5. Class-wise neural PCA components"
 [ -e "$out/bank" ] || spurious components --model "$scorer" --features "$out/features/train" --out "$out/bank"
 
-say "6. Pool images of highest α on which at least 2 of the 4 models agree"
+say "6. What each component looks at: images that maximise it, and a board for a person to judge it by"
+spurious npfv --bank "$out/bank" --top 24 --choose 10 --out "$out/npfv"
+spurious boards --bank "$out/bank" --features "$out/features/train" --npfv "$out/npfv" --out "$out/boards"
+
+say "7. Pool images of highest α on which at least 2 of the 4 models agree"
 spurious mine --bank "$out/bank" --features "$out/features/pool" --agree "${voters[0]}" --agree "${voters[1]}" \
   --agree "${voters[2]}" --min-agree 2 --top 120 --keep 40 --out "$out/candidates"
 
-say "7. What was found, against the truth"
+say "8. What was found, against the truth"
 rm -rf "$out/check"
 verdict=0
 spurious planted check --world "$world" --bank "$out/bank" --features "$out/features/pool" \
   --candidates "$out/candidates" --out "$out/check" || verdict=$?
 
-# A person would pick the spurious components on a board; here the truth says which component found each cue.
+# People would judge here; two scripted labelers take their place, who know the truth and err in 2 % of their answers.
+judge() {
+  for labeler in ann ben; do
+    spurious review script "$1" --labeler $labeler --truth "$world" --check "$out/check" --error-rate 0.02
+  done
+  spurious review kappa "$1" | head -5
+}
+
+say "9. Two labelers judge the boards, blind; the components that both call spurious are marked in the bank"
+[ -e "$out/review-boards" ] || spurious review create --boards "$out/boards" --labelers ann,ben --out "$out/review-boards"
+judge "$out/review-boards"
+spurious review collect "$out/review-boards" --out "$out/verdicts.parquet"
+rm -rf "$out/judged-bank"
+spurious annotate --bank "$out/bank" --verdicts "$out/verdicts.parquet" --only spurious --out "$out/judged-bank"
 mapfile -t concepts < <(python -c '
-import json, sys
-for pair in json.load(open(sys.argv[1]))["pairs"]:
-    print("--concept"); print(pair["concept_id"])' "$out/check/check.json")
+import sys
+from spurious_imagenet.benchmark.concepts import ConceptBank
+for concept in ConceptBank.load(sys.argv[1]).table["concept_id"]:
+    print("--concept"); print(concept)' "$out/judged-bank")
 
-say "8. The images of those components as a Hugging Face dataset"
+say "10. They judge the mined images of those components: cue yes, object no"
+[ -e "$out/review-images" ] || spurious review create --candidates "$out/candidates" --boards "$out/boards" \
+  "${concepts[@]}" --labelers ann,ben --out "$out/review-images"
+judge "$out/review-images"
+spurious review collect "$out/review-images" --out "$out/reviewed.parquet"
+
+say "11. What both accepted, as a Hugging Face dataset"
 rm -rf "$out/dataset"
-spurious publish --candidates "$out/candidates" "${concepts[@]}" --min-images 5 --name "Planted world" --out "$out/dataset"
+spurious publish --candidates "$out/candidates" --reviewed "$out/reviewed.parquet" --min-images 5 --name "Planted world" \
+  --out "$out/dataset"
 
-say "9. How much each model relies on the planted cues"
+say "12. How much each model relies on the planted cues"
 for model in "$scorer" "${voters[@]}"; do
   name=${model##*/}
   spurious evaluate --model "$model" --dataset "$out/dataset" --val "$shards/val" --protocol standard \
@@ -62,5 +87,5 @@ done
 spurious evaluate --model "$scorer" --dataset "$out/dataset" --val "$shards/val" --protocol paper \
   --out "$out/records/robust-paper.json"
 
-say "Done in $((SECONDS - begin)) s. Look at $world/contact.png, $out/check/check.md and $out/dataset/README.md"
+say "Done in $((SECONDS - begin)) s. Look at $world/contact.png, $out/check/check.md, $out/boards/index.html and $out/dataset/README.md"
 exit $verdict

@@ -67,7 +67,8 @@ def keep_accepted(kept: pd.DataFrame, path: str | Path) -> tuple[pd.DataFrame, R
     if here.empty:
         raise DataError(f"{path} reviews none of these candidates: expected a review made from them.")
     pseudonyms = {name: f"labeler {i + 1}" for i, name in enumerate(info.labelers)}
-    here["verdicts"] = [_public(v, a, pseudonyms) for v, a in zip(here["verdicts"], here["adjudication"], strict=True)]
+    verdicts = [_public(v, a, pseudonyms) for v, a in zip(here["verdicts"], here["adjudication"], strict=True)]
+    here = here.assign(verdicts=pd.Series(verdicts, index=here.index))
     accepted = here.loc[here["accepted"], [*_KEYS, "verdicts"]]
     return kept.merge(accepted, on=_KEYS, validate="one_to_one"), _summary(here, info)
 
