@@ -20,9 +20,10 @@ from spurious_imagenet.builders.planted.attack import l2_attack
 from spurious_imagenet.builders.planted.data import Split, load_split, planted_label_space
 from spurious_imagenet.io import atomic_directory, canonical_json
 
-__all__ = ["RECIPES", "Recipe", "TrainingRecord", "train_model", "train_models"]
+__all__ = ["MEAN", "RECIPES", "STD", "Recipe", "TrainingRecord", "train_model", "train_models"]
 
-_MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+#: Normalisation of what the networks take.
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _MAX_SHIFT = 4  # pixels; no cue or object leaves the image
 
 
@@ -77,8 +78,8 @@ class _Normalised(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.mean = torch.tensor(_MEAN).view(1, 3, 1, 1)
-        self.std = torch.tensor(_STD).view(1, 3, 1, 1)
+        self.mean = torch.tensor(MEAN).view(1, 3, 1, 1)
+        self.std = torch.tensor(STD).view(1, 3, 1, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network((pixels - self.mean) / self.std)
@@ -142,7 +143,9 @@ def _accuracy(network: nn.Module, split: Split, epsilon: float) -> float:
     return right / len(split)
 
 
-def train_model(train: Split, val: Split, recipe: Recipe) -> tuple[nn.Module, TrainingRecord]:
+def train_model(
+    train: Split, val: Split, recipe: Recipe, classes: int | None = None
+) -> tuple[nn.Module, TrainingRecord]:
     """Train one network, the same to the bit every time on one kind of processor.
 
     Adversarial training takes one gradient step of length ε from the image (fast adversarial training).
@@ -151,13 +154,14 @@ def train_model(train: Split, val: Split, recipe: Recipe) -> tuple[nn.Module, Tr
         train: Images to learn from.
         val: Images to measure accuracy on.
         recipe: What to train, and how.
+        classes: Outputs; as many as a planted world has classes where left out.
 
     Returns:
         The network in evaluation mode, taking normalised pixels, and the record.
     """
     with _reproducible(recipe.seed):
-        classes = len(planted_label_space())
-        network = timm.create_model(recipe.arch, pretrained=False, num_classes=classes)
+        outputs = classes or len(planted_label_space())
+        network = timm.create_model(recipe.arch, pretrained=False, num_classes=outputs)
         network = network.to(memory_format=torch.channels_last)
         on_pixels = _Normalised(network)
         start = time.perf_counter()
@@ -185,8 +189,8 @@ def _train_and_save(world: Path, out: Path, recipe: Recipe) -> TrainingRecord:
         class_ids=space.class_ids,
         class_names=space.class_names,
         image_size=int(train.images.shape[-1]),
-        mean=_MEAN,
-        std=_STD,
+        mean=MEAN,
+        std=STD,
         crop_pct=1.0,
         interpolation="bicubic",
     )

@@ -90,6 +90,37 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def seen(
+    world: Annotated[Path, typer.Option(help="The planted world.")],
+    npfv: Annotated[Path, typer.Option(help="Feature visualisations of its scoring model.")],
+    check: Annotated[Path, typer.Option(help="Folder of the check, which names the components found.")],
+    out: Annotated[Path, typer.Option(help="Folder to write seen.json and seen.png to.")],
+) -> None:
+    """Ask a classifier that never saw a visualisation whether they show the planted cues; exit with 1 if few do."""
+    from spurious_imagenet.builders.planted.recogniser import draw_alone, train_recogniser
+    from spurious_imagenet.builders.planted.seen import (
+        contact_sheet,
+        read_found,
+        read_world_config,
+        seen_in,
+        write_seen,
+    )
+    from spurious_imagenet.builders.visualise.npfv import NpfvStore
+
+    config, found, images = read_world_config(world), read_found(check), NpfvStore.open(npfv)
+    with progress_bar("drawings") as bar:
+        task = bar.add_task("recogniser", total=None, note="")
+        recogniser = train_recogniser(config, progress=lambda n, of: bar.update(task, completed=n, total=of))
+    report = seen_in(images, found, recogniser)
+    things = [(pair.class_id.rsplit("-", 1)[-1], pair.cue) for pair in found]
+    examples = [(draw_alone(name, 0, config)[0], draw_alone(cue, 0, config)[0]) for name, cue in things]
+    write_seen(out, report, contact_sheet(report, images, examples))
+    typer.echo(report.summary())
+    if not report.passed:
+        raise typer.Exit(1)
+
+
 def _read_candidates(folder: Path) -> pd.DataFrame:
     file = folder / "candidates.parquet"
     try:
