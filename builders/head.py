@@ -154,7 +154,8 @@ def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Prog
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, weight_decay=0.003)
     for epoch in range(20):
         for block, labels in images.blocks(rng.permutation(images.ids)):
-            for x, y in zip(block.split(_PAPER_BATCH), labels.split(_PAPER_BATCH), strict=True):
+            for first in range(0, len(labels), _PAPER_BATCH):
+                x, y = block[first : first + _PAPER_BATCH], labels[first : first + _PAPER_BATCH]
                 optimizer.zero_grad()
                 loss = cross_entropy(layer(x.to(device)), y.to(device))
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -208,6 +209,8 @@ class _Logistic:
 
     def __init__(self, images: _Labelled, ids: Indices, device: torch.device, like: _Logistic | None = None) -> None:
         self.images, self.ids, self.device = images, ids, device
+        self.mean: Tensor
+        self.scale: Tensor
         self.mean, self.scale = (like.mean, like.scale) if like else self._standardisation()
         self._kept: list[tuple[Tensor, Tensor]] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spurious_imagenet.errors import ModelError
 
-__all__ = ["LabelSpace", "imagenet_label_space", "label_space_for"]
+__all__ = ["NO_LABELS", "LabelSpace", "imagenet_label_space", "label_space_for"]
 
 # Width of the head -> name of timm's class list. The widths tell them apart.
 _SPACE_OF_WIDTH = {
@@ -63,14 +63,18 @@ class LabelSpace:
         try:
             return self._index[class_id]
         except KeyError:
+            known = f"expected an id such as {self.class_ids[0]!r}" if len(self) else "the model is a bare encoder"
             raise ModelError(
-                f"class {class_id!r} is not in the label space {self.name!r} ({len(self)} classes): expected an id "
-                f"such as {self.class_ids[0]!r}."
+                f"class {class_id!r} is not in the label space {self.name!r} ({len(self)} classes): {known}."
             ) from None
 
     def get(self, class_id: str | None, default: int = -1) -> int:
         """Return the output index of a class, or ``default`` where the space does not hold it."""
         return self._index.get(class_id, default) if class_id is not None else default
+
+
+#: The label space of an encoder without a head.
+NO_LABELS = LabelSpace("none", (), ())
 
 
 @cache

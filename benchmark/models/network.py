@@ -67,7 +67,8 @@ class TimmCore(nn.Module):
     """A timm model through its own API: ``forward_features``, ``forward_head(pre_logits)``, ``get_classifier``.
 
     ``forward_head`` stays the authority on the logits wherever it does more than one linear layer (auxiliary or
-    distilled heads), and the model's own ``forward`` wherever that does more than ``forward_head``.
+    distilled heads), and the model's own ``forward`` wherever that does more than ``forward_head``. A model without a
+    head gives no logits.
 
     Args:
         model: A timm model in evaluation mode.
@@ -89,11 +90,14 @@ class TimmCore(nn.Module):
             classifier = self.model.get_classifier()
             self.head_is_linear = isinstance(classifier, nn.Linear) and _close(classifier(features), own)
             self.own_forward = not self.head_is_linear and not _close(self.model.forward_head(tokens), own)
+            self.is_bare = int(getattr(model, "num_classes", 1)) == 0
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (N, D) features and (N, K) logits of normalised images."""
         tokens = self.model.forward_features(images)
         features = self.model.forward_head(tokens, pre_logits=True)
+        if self.is_bare:
+            return features, features[:, :0]
         if self.head_is_linear:
             return features, self.model.get_classifier()(features)
         if self.own_forward:

@@ -10,7 +10,7 @@ from torch import nn
 
 from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.labels import LabelSpace, label_space_for
+from spurious_imagenet.benchmark.models.labels import NO_LABELS, LabelSpace, label_space_for
 from spurious_imagenet.benchmark.models.network import TimmCore
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ModelError
@@ -21,7 +21,8 @@ __all__ = ["classifier_from_timm", "create_timm_model", "load_timm", "preprocess
 def load_timm(spec: ModelSpec) -> Classifier:
     """Load ``timm:NAME`` or ``timm:hf-hub:ORG/NAME@REVISION`` with its published weights.
 
-    Options: ``pretrained=false`` (random weights, seeded), ``labels=FILE``, ``label_space=NAME``.
+    Options: ``pretrained=false`` (random weights, seeded), ``labels=FILE``, ``label_space=NAME``. A model without a
+    classification head loads as a bare encoder of no classes.
 
     Raises:
         ModelError: timm does not know the model, its weights cannot be had, or the labels do not fit.
@@ -31,8 +32,8 @@ def load_timm(spec: ModelSpec) -> Classifier:
     model = create_timm_model(spec.address, spec.image_size, pretrained=pretrained)
     class_ids, class_names = spec.label_options()
     width = int(getattr(model, "num_classes", 0))
-    if width < 1:
-        raise ModelError(f"{spec.text} has no classification head (num_classes={width}): expected a classifier.")
+    if width < 1:  # a bare encoder, whose features a head of one's own may read
+        return classifier_from_timm(spec.text, model, NO_LABELS, preprocess_of_timm(model, spec.image_size))
     labels = label_space_for(width, class_ids=class_ids, class_names=class_names, name=spec.options.get("label_space"))
     return classifier_from_timm(spec.text, model, labels, preprocess_of_timm(model, spec.image_size))
 

@@ -19,8 +19,10 @@ class FeaturesConfig(BaseModel):
 
     model: str
     """Model spec."""
-    shards: tuple[str, ...]
-    """Paths, directories, globs, brace ranges or URLs of WebDataset tars."""
+    shards: tuple[str, ...] = ()
+    """Paths, directories, globs, brace ranges or URLs of WebDataset tars; those of the reused stores where empty."""
+    reuse: tuple[str, ...] = ()
+    """Feature stores of the encoder that the model is a head on: the shards in them are not read again."""
     image_size: PositiveInt | None = None
     """Input side that overrides the model's own, px."""
     device: str = "auto"

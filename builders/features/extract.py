@@ -6,6 +6,7 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.benchmark.shards import LocalShard, expand_shards, index_shard, open_shard
 from spurious_imagenet.builders.engine import Engine, LocalEngine
 from spurious_imagenet.builders.features.config import FeaturesConfig
+from spurious_imagenet.builders.features.reuse import open_reusable, reuse_part
 from spurious_imagenet.builders.features.shard import score_shard
 from spurious_imagenet.builders.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
@@ -102,7 +104,7 @@ def extract_features(
         StoreError: The store is of another configuration, a shard changed since it was scored, or the disk is full.
         DataError: More samples than ``max_reject_fraction`` were rejected.
     """
-    shards = expand_shards(config.shards, allow_pipe=config.allow_pipe)
+    shards = _shards(config)
     job = _Job(config, Path(out), len(shards), progress)
     for shard, failure in (engine or LocalEngine()).map(job, shards):
         if failure is not None:
@@ -110,6 +112,15 @@ def extract_features(
         job.report(shard_done=True)
     _check_rejects(job.result.store, config.max_reject_fraction)
     return job.result
+
+
+def _shards(config: FeaturesConfig) -> list[str]:
+    if config.shards:
+        return list(expand_shards(config.shards, allow_pipe=config.allow_pipe))
+    reused = [part.receipt.shard for path in config.reuse for part in FeatureStore.open(path).parts]
+    if not reused:
+        raise ConfigError("there are no shards to run over: expected some, or feature stores to reuse.")
+    return list(dict.fromkeys(reused))
 
 
 class _Job:
@@ -122,30 +133,42 @@ class _Job:
         if classifier.feature_dim == 0:
             raise ConfigError(f"{config.model} shows no penultimate features (no last linear layer was found).")
         self.config = config
+        self.classifier = classifier
         self.labels = classifier.labels
-        self.result = FeaturesResult(FeatureStore.create(out, store_config(classifier, config)))
-        backend = classifier.backend(
+        made = store_config(classifier, config)
+        self.reusable = [open_reusable(path, classifier, made) for path in config.reuse]
+        self.result = FeaturesResult(FeatureStore.create(out, made))
+        self._progress = progress
+        self._shards, self._done, self._images, self._rejects = shards, 0, 0, 0
+        self._start = time.monotonic()
+
+    @cached_property
+    def runner(self) -> ImageRunner:
+        """The model, prepared for running when the first image needs it."""
+        config = self.config
+        backend = self.classifier.backend(
             config.backend,
             device=config.device,
             precision=config.precision,
             batch_size=config.batch_size,
             workers=config.workers,
         )
-        self.runner = ImageRunner(backend, classifier.preprocess, limits=config.limits, workers=config.workers)
-        self.versions = _versions() | {"backend": backend.name}
-        self._progress = progress
-        self._shards, self._done, self._images, self._rejects = shards, 0, 0, 0
-        self._start = time.monotonic()
+        return ImageRunner(backend, self.classifier.preprocess, limits=config.limits, workers=config.workers)
 
     def __call__(self, url: str) -> tuple[str, str | None]:
         part = self.result.store.part(url)
+        reusable = next((found for store in self.reusable if (found := store.part(url)) is not None), None)
         try:
             if part is not None:
                 self._check_found(part, url)
                 self.result.found += 1
                 return url, None
-            with open_shard(url, allow_pipe=self.config.allow_pipe) as shard:
-                self._make(shard)
+            if reusable is not None:
+                reuse_part(reusable, self.result.store, self.classifier)
+                self._count(reusable.receipt.scored, len(reusable.receipt.rejects))
+            else:
+                with open_shard(url, allow_pipe=self.config.allow_pipe) as shard:
+                    self._make(shard)
             self.result.made += 1
         except DataError as error:
             return url, str(error)
@@ -168,7 +191,7 @@ class _Job:
             features=scored.features,
             rows=scored.rows,
             rejects=scored.rejects,
-            versions=self.versions,
+            versions=_versions() | {"backend": self.runner.backend.name},
         )
 
     def _check_found(self, part: FeaturePart, url: str) -> None:

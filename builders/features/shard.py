@@ -16,7 +16,7 @@ from spurious_imagenet.benchmark.models import LabelSpace
 from spurious_imagenet.benchmark.shards import LocalShard, SampleEntry, ShardIndex, read_metadata
 from spurious_imagenet.builders.store import ROW_SCHEMA, Reject
 
-__all__ = ["ScoredShard", "score_shard"]
+__all__ = ["ScoredShard", "score_shard", "top5"]
 
 _TOP = 5
 
@@ -95,8 +95,7 @@ def _add_rows(
 ) -> None:
     if not len(kept):
         return
-    probability = softmax(output.logits[kept])
-    top = top_k(probability, _TOP)
+    top_index, top_probability = top5(output.logits[kept])
     for row, i in enumerate(kept):
         sample = samples[output.index[i]]
         columns["key"].append(sample.key)
@@ -108,12 +107,23 @@ def _add_rows(
         columns["sha256"].append(output.sha256[i])
         columns["width"].append(int(output.sizes[i, 0]))
         columns["height"].append(int(output.sizes[i, 1]))
-        columns["top5_index"].append(_padded(top[row].tolist(), -1))
-        columns["top5_probability"].append(_padded(probability[row, top[row]].tolist(), 0.0))
+        columns["top5_index"].append(top_index[row])
+        columns["top5_probability"].append(top_probability[row])
 
 
-def _padded(values: list[float], fill: float) -> list[float]:
-    return values + [fill] * (_TOP - len(values))
+def top5(logits: NDArray[np.float32]) -> tuple[list[list[int]], list[list[float]]]:
+    """Return each image's five likeliest classes and their probabilities; -1 and 0 where the model has fewer.
+
+    Args:
+        logits: (N, K); K is 0 for a bare encoder.
+    """
+    count, width = len(logits), min(_TOP, logits.shape[1])
+    index, probability = np.full((count, _TOP), -1, np.int64), np.zeros((count, _TOP))
+    if count and width:
+        likely = softmax(logits)
+        index[:, :width] = top_k(likely, _TOP)
+        probability[:, :width] = np.take_along_axis(likely, index[:, :width], axis=1)
+    return index.tolist(), probability.tolist()
 
 
 def _add_labels(

@@ -17,10 +17,14 @@ __all__ = ["command"]
 
 def command(
     model: Annotated[str, typer.Option(help="Model spec, such as timm:resnet50.a1_in1k.")],
-    shards: Annotated[
-        list[str], typer.Option(help="Shards: path, folder, glob, brace range, http(s):, any fsspec URL.")
-    ],
     out: Annotated[Path, typer.Option(help="Directory of the feature store; an unfinished one is resumed.")],
+    shards: Annotated[
+        list[str] | None, typer.Option(help="Shards: path, folder, glob, brace range, http(s):, any fsspec URL.")
+    ] = None,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(help="Store of the encoder that a head: model reads; its images are not read again."),
+    ] = None,
     image_size: ImageSize = None,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -41,7 +45,8 @@ def command(
     config = validated(
         FeaturesConfig,
         model=model,
-        shards=tuple(shards),
+        shards=tuple(shards or ()),
+        reuse=tuple(reuse or ()),
         image_size=image_size,
         device=device,
         backend=backend,

@@ -1,0 +1,80 @@
+"""Features that another run has made already: a head on an encoder needs no second pass over the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from spurious_imagenet.benchmark.models import Classifier
+from spurious_imagenet.builders.features.shard import top5
+from spurious_imagenet.builders.store import FeaturePart, FeatureStore, StoreConfig
+from spurious_imagenet.errors import ConfigError, DataError, StoreError
+
+__all__ = ["open_reusable", "reuse_part"]
+
+_ROWS = 8192  # images whose logits are in memory at once
+
+
+def open_reusable(path: str, classifier: Classifier, wanted: StoreConfig) -> FeatureStore:
+    """Open a store whose features are also those of a classifier.
+
+    Args:
+        path: The store.
+        classifier: A head on the store's model.
+        wanted: Configuration of the store to be made.
+
+    Raises:
+        StoreError: Another model made the features, or the same one with other preprocessing.
+        ConfigError: The classifier's logits are not a linear read-out of its features.
+    """
+    store = FeatureStore.open(path)
+    if store.config.weights_sha256 not in (classifier.weights_sha256, classifier.encoder_weights_sha256):
+        raise StoreError(
+            f"{path} holds features of {store.config.model} (weights {store.config.weights_sha256[:12]}), which "
+            f"{classifier.spec} does not have: expected a head on that model."
+        )
+    if store.config.preprocess != wanted.preprocess:
+        raise StoreError(f"{path} was made with other preprocessing than {classifier.spec} has: expected the same.")
+    if classifier.head is None:
+        raise ConfigError(f"{classifier.spec} has no linear head, so its predictions need the images: expected a head.")
+    return store
+
+
+def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) -> None:
+    """Write a part of another store as the classifier would have made it from the shard's images.
+
+    Labels are looked up by class id, and the five likeliest classes computed from the stored float16 features, so that
+    their probabilities differ from those of the network by its rounding.
+
+    Raises:
+        DataError: The shard has another size than when the features were made.
+    """
+    receipt = found.receipt
+    local = Path(receipt.shard)
+    if local.is_file() and local.stat().st_size != receipt.shard_bytes:
+        raise DataError(
+            f"{receipt.shard} has {local.stat().st_size} bytes, but {receipt.shard_bytes} when {found.path} was made."
+        )
+    features, head = found.features(), classifier.linear_head()
+    index: list[list[int]] = []
+    probability: list[list[float]] = []
+    for start in range(0, len(features), _ROWS):
+        best, likely = top5(head.logits(features[start : start + _ROWS]).astype(np.float32))
+        index += best
+        probability += likely
+    rows = found.rows()
+    label = [classifier.labels.get(class_id) for class_id in rows.column("class_id").to_pylist()]
+    for name, values in (("label", label), ("top5_index", index), ("top5_probability", probability)):
+        field = rows.schema.get_field_index(name)
+        rows = rows.set_column(field, name, pa.array(values, rows.schema.field(name).type))
+    store.write_part(
+        shard=receipt.shard,
+        shard_sha256=receipt.shard_sha256,
+        shard_bytes=receipt.shard_bytes,
+        features=features,
+        rows=rows,
+        rejects=receipt.rejects,
+        versions=receipt.versions,
+    )

@@ -1,0 +1,68 @@
+"""``spurious head``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spurious_imagenet.benchmark.devices import pick_device
+from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
+from spurious_imagenet.builders.head import HeadConfig, fit_head, head_accuracy
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.cli.options import Device, progress_bar, validated
+from spurious_imagenet.errors import StoreError
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Model spec of the encoder that made the features; its head is not used.")],
+    features: Annotated[Path, typer.Option(help="Feature store of the labelled images.")],
+    out: Annotated[Path, typer.Option(help="Head to write, .safetensors; head:FILE loads it with its encoder.")],
+    recipe: Annotated[
+        str, typer.Option(help="logistic: L2-penalised logistic regression; paper: Adam as in SR appendix B.")
+    ] = "logistic",
+    test: Annotated[Path | None, typer.Option(help="Feature store of other labelled images, to measure on.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Fit a linear head on the frozen features of any encoder, for any labelled folder (SR section 3.2).
+
+    The classes are those of the shards that the features were made from. To use the head without another pass over the
+    images: spurious features --model head:FILE --reuse FEATURES --out NEW.
+    """
+    config = validated(HeadConfig, recipe=recipe)
+    store = FeatureStore.open(features)
+    encoder = load_classifier(model, image_size=store.config.preprocess.get("size"))
+    if encoder.weights_sha256 != store.config.weights_sha256:
+        raise StoreError(
+            f"{features} holds features of {store.config.model} (weights {store.config.weights_sha256[:12]}), not of "
+            f"{model} (weights {encoder.weights_sha256[:12]})."
+        )
+    with progress_bar("") as bar:
+        task = bar.add_task("head", total=None, note="")
+        fit = fit_head(
+            store,
+            config,
+            device=str(pick_device(device)),
+            progress=lambda step, done, n: bar.update(task, completed=done, total=n, note=step),
+        )
+    known = dict(zip(encoder.labels.class_ids, encoder.labels.class_names, strict=True))
+    info = HeadFileInfo(
+        encoder=model,
+        encoder_weights_sha256=encoder.weights_sha256,
+        image_size=encoder.preprocess.size,
+        label_space="custom",
+        class_ids=fit.class_ids,
+        class_names=tuple(known.get(class_id, class_id) for class_id in fit.class_ids),
+    )
+    save_head(out, fit.head, info)
+    about = f"{out}: {len(fit.class_ids)} classes, fitted to {fit.images} images ({fit.unlabelled} without a label)"
+    if fit.holdout_accuracy is not None:
+        about += f"; {fit.holdout_accuracy:.1%} of held-out images right with the chosen penalty {fit.penalty:g}"
+    typer.echo(about + ".")
+    if test is not None:
+        accuracy = head_accuracy(fit.head, fit.class_ids, FeatureStore.open(test))
+        typer.echo(f"{test}: {accuracy:.1%} right.")
