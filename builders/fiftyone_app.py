@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spurious_imagenet.builders.local_only import LocalOnly
 from spurious_imagenet.builders.review.mongo import LOOPBACK
 from spurious_imagenet.errors import ConfigError
 
-__all__ = ["connect", "listen", "operator", "page", "serve"]
+__all__ = ["connect", "listen", "operator", "page", "plane", "serve"]
 
 _FIRST_PORT, _PORTS = 5151, 100
 _URI = "FIFTYONE_DATABASE_URI"
@@ -66,6 +69,13 @@ def connect(uri: str, database: str, plugins: Path | None = None) -> Any:
     finally:
         # A server that this project started must not pass for one that the user named.
         os.environ.pop(_URI) if named is None else os.environ.update({_URI: named})
+
+
+def plane(samples: Any, places: NDArray[np.float64], key: str) -> None:
+    """Keep (n, 2) places of ``n`` samples, in their order, as what the App's embeddings panel shows under ``key``."""
+    from fiftyone import brain
+
+    brain.compute_visualization(samples, points=places, method="manual", brain_key=key)
 
 
 def listen(port: int | None) -> socket.socket:

@@ -1,0 +1,49 @@
+"""``spurious browse``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spurious_imagenet.builders.browse import WORKSPACE, build
+from spurious_imagenet.builders.fiftyone_app import connect, listen, page, serve
+from spurious_imagenet.builders.gallery import Gallery, default_cache
+from spurious_imagenet.builders.review.mongo import Mongo
+from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.cli.options import console
+from spurious_imagenet.cli.review_open import Browser, Port, Remote, announce
+
+__all__ = ["command"]
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="Published dataset folder, or a candidates folder.")],
+    features: Annotated[
+        Path | None, typer.Option(help="Feature store with these images, usually the pool's: adds a map of them.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where to extract the images to.")] = None,
+    allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
+    port: Port = None,
+    browser: Browser = True,
+    remote: Remote = False,
+) -> None:
+    """Open a published dataset or a candidates folder in FiftyOne."""
+    gallery = Gallery.open(source)
+    store = FeatureStore.open(features) if features is not None else None
+    folder = (cache or default_cache()) / gallery.identity
+    with listen(port) as listener:
+        with console.status("extracting images") as status:
+            images = gallery.extract(
+                folder / "images", allow_pipe=allow_pipe, progress=lambda n: status.update(f"{n} images extracted")
+            )
+            status.update("starting FiftyOne")
+            mongo = Mongo(folder / "mongo")
+            mongo.ensure()
+        try:
+            dataset = build(connect(mongo.uri, f"spurious-browse-{gallery.identity}"), gallery, images, store)
+            address = page(listener, dataset.name, WORKSPACE)
+            serve(listener, images.values(), lambda: announce(address, browser, remote))
+        finally:
+            mongo.release()
