@@ -6,20 +6,21 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from spurious_imagenet.errors import StoreError
+from spurious_imagenet.errors import DataError, StoreError
 
 __all__ = ["Journal"]
 
 # Where there is only fsync, it does the same and more.
 _sync = getattr(os, "fdatasync", os.fsync)
+_Entry = TypeVar("_Entry")
 
 
-class Journal:
+class Journal(Generic[_Entry]):
     """One file of JSON lines that any number of processes and threads may append to and read.
 
     A line counts once its line break is there: what a killed writer left without one was never acknowledged, is not
@@ -27,15 +28,17 @@ class Journal:
 
     Args:
         path: The file, which must exist.
+        parse: Makes an entry of a JSON object; may raise DataError.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, parse: Callable[[Mapping[str, Any]], _Entry]) -> None:
         self.path = Path(path)
+        self._parse = parse
         self._read_to = 0
         self._lines = 0
         self._mutex = threading.RLock()
 
-    def read_new(self) -> list[dict[str, Any]]:
+    def read_new(self) -> list[_Entry]:
         """Return the entries that were appended, by anyone, since the last call; all of them at the first.
 
         Raises:
@@ -45,7 +48,7 @@ class Journal:
             fcntl.flock(descriptor, fcntl.LOCK_SH)  # not while a writer cuts off what a killed one left
             return self._read_from(descriptor)
 
-    def append(self, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def append(self, entries: Sequence[Mapping[str, Any]]) -> list[_Entry]:
         """Append entries and return once the disk has them.
 
         Args:
@@ -89,7 +92,7 @@ class Journal:
             os.ftruncate(descriptor, self._read_to)
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
-    def _read_from(self, descriptor: int) -> list[dict[str, Any]]:
+    def _read_from(self, descriptor: int) -> list[_Entry]:
         size = os.fstat(descriptor).st_size
         if size < self._read_to:
             raise StoreError(f"journal {self.path} was shortened from {self._read_to} to {size} bytes while in use.")
@@ -102,11 +105,14 @@ class Journal:
         self._lines += len(entries)
         return entries
 
-    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+    def _entry(self, line: bytes, number: int) -> _Entry:
         try:
             entry = json.loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
             raise StoreError(f"journal {self.path}, line {number} is damaged: expected one JSON object a line.")
-        return entry
+        try:
+            return self._parse(entry)
+        except DataError as error:
+            raise StoreError(f"journal {self.path}, line {number} is not of this review: {error}") from None

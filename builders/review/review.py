@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from spurious_imagenet.builders.review.progress import (
     review_status,
 )
 from spurious_imagenet.builders.review.verdict import Verdict, now, verdict_of
-from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["Review"]
 
@@ -51,8 +52,11 @@ class Review:
         self.config = read_config(self.path)
         self.items: dict[str, ReviewItem] = {item.item_id: item for item in read_items(self.path / "items.jsonl")}
         self.assignment = read_assignment(self.path / "assignment.jsonl", self.items, self.config.labelers)
-        self._journals = {name: Journal(self.path / "journal" / f"{name}.jsonl") for name in self.labelers}
-        self._adjudication = Journal(self.path / "adjudication.jsonl")
+        self._journals = {
+            name: Journal(self.path / "journal" / f"{name}.jsonl", partial(self._read_entry, name))
+            for name in self.labelers
+        }
+        self._adjudication = Journal(self.path / "adjudication.jsonl", self._read_adjudication)
         self._verdicts: dict[str, dict[str, Verdict]] = {name: {} for name in self.labelers}
         self._adjudicated: dict[str, Verdict] = {}
         self._queues: dict[str, list[str]] = {}
@@ -165,7 +169,7 @@ class Review:
             self.form.check(answers or {}, item_id)
         entries = [_entry(item_id, answers, time or now()) for item_id, answers in verdicts]
         with self._mutex:
-            self._apply(labeler, self._journals[labeler].append(entries))
+            _put(self._verdicts[labeler], self._journals[labeler].append(entries))
         return [verdict_of(entry, labeler, self.form) for entry in entries]
 
     def verdicts(self, labeler: str) -> dict[str, Verdict]:
@@ -212,7 +216,7 @@ class Review:
                 raise DataError(f"item {item_id!r}: a third person answers all of {list(self.form.question_ids)}.")
         entries = [_entry(item_id, answers, time or now()) | {"who": who} for item_id, answers in verdicts]
         with self._mutex:
-            self._apply_adjudication(self._adjudication.append(entries))
+            _put(self._adjudicated, self._adjudication.append(entries))
         return [verdict_of(entry, who, self.form) for entry in entries]
 
     def item_consensus(self, item_id: str) -> Consensus:
@@ -265,36 +269,28 @@ class Review:
         return self.assignment[item_id]
 
     def _current(self, labeler: str) -> dict[str, Verdict]:
-        self._apply(labeler, self._journals[labeler].read_new())
+        _put(self._verdicts[labeler], self._journals[labeler].read_new())
         return self._verdicts[labeler]
 
     def _settled(self) -> dict[str, Verdict]:
-        self._apply_adjudication(self._adjudication.read_new())
+        _put(self._adjudicated, self._adjudication.read_new())
         return self._adjudicated
 
-    def _apply(self, labeler: str, entries: Iterable[Mapping[str, Any]]) -> None:
-        current = self._verdicts[labeler]
-        for entry in entries:
-            _put(current, self._read_entry(entry, labeler, self._journals[labeler]))
-
-    def _apply_adjudication(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        for entry in entries:
-            _put(self._adjudicated, self._read_entry(entry, str(entry.get("who")), self._adjudication))
-
-    def _read_entry(self, entry: Mapping[str, Any], labeler: str, journal: Journal) -> Verdict:
-        try:
-            verdict = verdict_of(entry, labeler, self.form)
-            self._item_labelers(verdict.item_id)
-        except DataError as error:
-            raise StoreError(f"journal {journal.path} is not of this review: {error}") from None
+    def _read_entry(self, labeler: str, entry: Mapping[str, Any]) -> Verdict:
+        verdict = verdict_of(entry, labeler, self.form)
+        self._item_labelers(verdict.item_id)
         return verdict
+
+    def _read_adjudication(self, entry: Mapping[str, Any]) -> Verdict:
+        return self._read_entry(str(entry.get("who")), entry)
 
 
 def _entry(item_id: str, answers: Mapping[str, str] | None, time: str) -> dict[str, Any]:
     return {"item": item_id, "answers": dict(answers) if answers else None, "time": time}
 
 
-def _put(current: dict[str, Verdict], verdict: Verdict) -> None:
-    current.pop(verdict.item_id, None)  # the latest comes last
-    if verdict.answers:
-        current[verdict.item_id] = verdict
+def _put(current: dict[str, Verdict], verdicts: Iterable[Verdict]) -> None:
+    for verdict in verdicts:
+        current.pop(verdict.item_id, None)  # the latest comes last
+        if verdict.answers:
+            current[verdict.item_id] = verdict
