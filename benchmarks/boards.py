@@ -58,7 +58,7 @@ def main() -> None:
         classes=tuple(ids),
         components=options.components,
     )
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
     spent: dict[str, float] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -73,13 +73,14 @@ def main() -> None:
         def tell(done: int, of: int) -> None:
             if not ends:
                 spent.clear()
-            ends.append(time.perf_counter())
+            ends.append((time.perf_counter(), time.process_time()))
 
         draw.draw_boards(config, Path(folder) / "boards", progress=tell)
         files = [p for p in Path(folder).rglob("cards/*/*") if p.is_file()]
         size = sum(p.stat().st_size for p in files) / (len(ids) * 2**20)
     count = len(ends) - 1
-    print(f"{(ends[-1] - ends[0]) / count:.2f} s a class of {options.components} boards on {os.cpu_count()} CPUs")
+    wall, cpu = ((last - first) / count for first, last in zip(ends[0], ends[-1], strict=True))
+    print(f"{wall:.2f} s a class of {options.components} boards on {os.cpu_count()} CPUs; {cpu:.2f} s of CPU time")
     print(f"{size:.1f} MiB and {len(files) / len(ids):.0f} files a class")
     for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"  {seconds / count:6.2f} s a class in {name}" + (" (all threads)" if name == "_write_pictures" else ""))

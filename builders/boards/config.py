@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 __all__ = ["BoardsConfig"]
 
@@ -26,6 +26,9 @@ class BoardsConfig(BaseModel):
     """Concepts a class and kind, in the order of their rank."""
     concepts: tuple[str, ...] = ()
     """Draw these concept ids only, in place of ``components``."""
+    attack_steps: NonNegativeInt = 20
+    """Steps of the feature attacks that boards of neural features show (SR section 3), at the NPFVs' budget; 0: none.
+    They cost a forward and backward pass an image and step."""
     device: str = "auto"
     workers: PositiveInt | None = None
     """Threads that draw; the number of CPUs where left out."""

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.devices import pick_device
@@ -26,14 +29,15 @@ from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.builders.boards.choose import chosen_rows
 from spurious_imagenet.builders.boards.config import BoardsConfig
-from spurious_imagenet.builders.boards.gather import Gatherer
+from spurious_imagenet.builders.boards.gather import Attack, Gatherer
 from spurious_imagenet.builders.boards.gradcam import ConceptCam
 from spurious_imagenet.builders.boards.pages import Pages
 from spurious_imagenet.builders.boards.schema import BOARDS, board_rows
 from spurious_imagenet.builders.boards.unit import read_class, write_class
 from spurious_imagenet.builders.components.training import TrainingIndex
 from spurious_imagenet.builders.store import FeatureStore
-from spurious_imagenet.builders.visualise.npfv import NpfvStore
+from spurious_imagenet.builders.visualise.attack import feature_attack
+from spurious_imagenet.builders.visualise.npfv import NpfvConfig, NpfvStore, eps_at, to_uint8
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
 
@@ -136,7 +140,7 @@ def _identity(config: BoardsConfig, store: FeatureStore) -> dict[str, Any]:
     train = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
     return {
         "schema_version": 1,
-        "settings": {"components": config.components, "concepts": sorted(config.concepts)},
+        "settings": config.model_dump(mode="json", include={"components", "concepts", "attack_steps"}),
         "bank_sha256": {p.name: sha256_file(p) for p in bank_files},
         "features_sha256": hashlib.sha256(train.encode()).hexdigest(),
         "npfv_sha256": sha256_file(Path(config.npfv) / "config.json") if config.npfv else None,
@@ -173,8 +177,23 @@ def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv
         classifier.labels.class_names,
         ConceptCam(classifier, pick_device(config.device)),
         npfv,
+        attack=_attack(classifier, config) if config.attack_steps else None,
         allow_pipe=config.allow_pipe,
     )
+
+
+def _attack(classifier: Classifier, config: BoardsConfig) -> Attack:
+    """Return the feature attack, with the NPFVs' budget."""
+    eps = eps_at(NpfvConfig().eps, classifier.preprocess.size)
+
+    def attack(direction: NDArray[np.float32], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255.0
+        changed = feature_attack(
+            classifier, direction, images, eps=eps, steps=config.attack_steps, device=config.device
+        )
+        return to_uint8(changed)
+
+    return attack
 
 
 def _classifier(spec: str, store: FeatureStore, preprocess: Preprocess) -> Classifier:

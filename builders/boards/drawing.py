@@ -161,7 +161,9 @@ class _Sheet:
         the = "" if symbol == "α" else "the "
         self._draw.rectangle((left, y + 3, left + 5, y + 17), color)
         end = self.text(left + 14, y, title, 15, bold=True)
-        self.text(end + 10, y + 2, f"with GradCAM of {the}{symbol}; grey: nothing raises it", 13, _SOFT)
+        note = f"with GradCAM of {the}{symbol}; grey: nothing raises it"
+        attacked = "; below, changed so that it rises" if any(e.attacked is not None for e in examples) else ""
+        self.text(end + 10, y + 2, note + attacked, 13, _SOFT)
         y += _LABEL
         below = y
         for column, example in enumerate(examples):

@@ -23,6 +23,9 @@ def command(
     classes: Annotated[list[str] | None, typer.Option(help="Do this class id only; may be given often.")] = None,
     components: Annotated[int, typer.Option(help="Concepts of every class, best first.", min=1)] = 10,
     concept: Annotated[list[str] | None, typer.Option(help="Draw this concept id only; may be given often.")] = None,
+    attack_steps: Annotated[
+        int, typer.Option(help="Steps of the feature attacks shown for neural features; 0: none.", min=0)
+    ] = 20,
     model: Annotated[str | None, typer.Option(help="Model spec, if the model has moved.")] = None,
     device: Device = "auto",
     workers: Annotated[int | None, typer.Option(help="Drawing threads; as many as CPUs if not given.", min=1)] = None,
@@ -41,6 +44,7 @@ def command(
         classes=tuple(classes) if classes else None,
         components=components,
         concepts=tuple(concept or ()),
+        attack_steps=attack_steps,
         device=device,
         workers=workers,
         allow_pipe=allow_pipe,

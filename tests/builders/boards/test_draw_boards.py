@@ -20,6 +20,7 @@ from spurious_imagenet.benchmark.inference import softmax
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.builders.boards import BoardsResult, draw, draw_boards
 from spurious_imagenet.builders.boards.schema import BOARDS
+from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
@@ -276,6 +277,28 @@ def test_verdicts_and_names_are_said(world: World, tmp_path: Path) -> None:
         assert "a red &lt;b&gt;wall&lt;/b&gt;" in text
         assert re.search(r'class="(chip|verdict) spurious"', text)
     assert pq.read_table(result.path / "boards.parquet")["name"].to_pylist() == ["a red <b>wall</b>"] * 2
+
+
+def test_neural_features_go_by_importance_and_show_attacks(world: World, tmp_path: Path) -> None:
+    classifier = load_classifier(world.spec)
+    build_neuron_bank(world.store, classifier.linear_head(), classifier.labels, NeuronsConfig(top=3)).save(
+        tmp_path / "bank"
+    )
+    config = world.config(bank=str(tmp_path / "bank"), classes=("bird",), attack_steps=5)
+    result = draw_boards(config, tmp_path / "boards")
+    bank = ConceptBank.load(tmp_path / "bank")
+    own = bank.table[bank.table["class_id"] == "bird"].sort_values("importance_rank")
+    boards = described(result, 1)
+    assert [b["concept_id"] for b in boards] == own["concept_id"].tolist()[:2]
+    for board in boards:
+        assert board["rows"] == ["most", "most-heat", "most-attacked", "least", "least-heat"]
+        assert board["symbol"] == "activation"
+        sheet = np.asarray(Image.open(result.path / f"cards/00001/{board['file']}.jpg"))
+        seen, attacked = (
+            np.stack([sheet[row * 64 :, column * 64 :][:64, :64] for column in range(5)]) for row in (0, 2)
+        )
+        before, after = (classifier.predict(tiles)[0][:, board["component"]] for tiles in (seen, attacked))
+        assert (after > before).all()
 
 
 def test_the_command(world: World, drawn: BoardsResult, tmp_path: Path) -> None:
