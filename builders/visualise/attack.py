@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.devices import Precision, pick_device
 from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.builders.visualise.apgd import ApgdResult, maximise
+from spurious_imagenet.builders.visualise.apgd import maximise
 from spurious_imagenet.builders.visualise.npfv import on_device, read_out
 from spurious_imagenet.errors import DataError
 
@@ -25,7 +25,7 @@ def feature_attack(
     device: str = "auto",
     precision: Precision = "float32",
     batch_size: int = 16,
-) -> ApgdResult:
+) -> torch.Tensor:
     """Maximise a concept's score from real images, by gradients of the (robust) model that the concept belongs to.
 
     What the concept responds to in an image is thereby amplified. The paper gives neither a budget nor a search; this
@@ -37,12 +37,12 @@ def feature_attack(
         images: (B, 3, S, S) float32 in [0, 1], S the model's input side.
         eps: Largest L2 norm of an image's change, over all pixel values; see ``eps_at`` for another image side.
         steps: Steps an image.
-        device: Where to run; the images come back to the CPU.
+        device: Where to run.
         precision: Autocast precision of the network.
         batch_size: Images at once.
 
     Returns:
-        The changed images, and the scores (without a concept's offset) after and before; never lower after.
+        (B, 3, S, S) float32 in [0, 1], within ``eps`` of ``images``, with scores never below theirs; on the CPU.
 
     Raises:
         DataError: Direction or images do not fit the model.
@@ -58,9 +58,5 @@ def feature_attack(
             f"expected ({classifier.feature_dim},) and (B, 3, {side}, {side})."
         )
     objective = read_out(network, row[None], torch.zeros(1, device=place), precision)
-    found = [maximise(objective, part.to(place), eps, steps) for part in torch.split(images, batch_size)]
-    return ApgdResult(
-        torch.cat([f.images for f in found]).cpu(),
-        torch.cat([f.objective for f in found]).cpu(),
-        torch.cat([f.start_objective for f in found]).cpu(),
-    )
+    parts = torch.split(images, batch_size)
+    return torch.cat([maximise(objective, part.to(place), eps, steps).images.cpu() for part in parts])
