@@ -177,8 +177,8 @@ def _logistic(images: _Labelled, config: HeadConfig, device: torch.device, tell:
             break
         best = (loss, accuracy, penalty, weights)
     _, accuracy, penalty, weights = best
-    model.forget()
-    weights = _Logistic(images, images.ids, device, like=model).fit(weights, penalty)
+    model = _Logistic(images, images.ids, device)
+    weights = model.fit(weights, penalty)
     tell("penalties", len(PENALTIES) + 1, len(PENALTIES) + 1)
     return HeadFit(model.head(weights), images.class_ids, len(images.ids), unlabelled, penalty, accuracy)
 
@@ -204,14 +204,11 @@ class _Logistic:
         images: Where the features are.
         ids: The images to fit to.
         device: Where to compute.
-        like: Whose standardisation to use; that of the images themselves where left out.
     """
 
-    def __init__(self, images: _Labelled, ids: Indices, device: torch.device, like: _Logistic | None = None) -> None:
+    def __init__(self, images: _Labelled, ids: Indices, device: torch.device) -> None:
         self.images, self.ids, self.device = images, ids, device
-        self.mean: Tensor
-        self.scale: Tensor
-        self.mean, self.scale = (like.mean, like.scale) if like else self._standardisation()
+        self.mean, self.scale = self._standardisation()
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     def _standardisation(self) -> tuple[Tensor, Tensor]:
@@ -235,10 +232,6 @@ class _Logistic:
             return self._blocks(self.ids)
         self._kept = self._kept or list(self._blocks(self.ids))
         return self._kept
-
-    def forget(self) -> None:
-        """Let go of the features that are kept between passes."""
-        self._kept = []
 
     def fit(self, start: Floats, penalty: float) -> Floats:
         """Return the (K, D + 1) weights and biases that minimise mean cross-entropy + penalty / 2 * |weights|²."""
