@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 import socket
 import sys
@@ -124,6 +125,8 @@ def serve(listener: socket.socket, files: Collection[Path], on_ready: Callable[[
     config.bind = [f"fd://{listener.detach()}"]  # which closes it at the end
     config.graceful_timeout = 1.0
     config.loglevel = "ERROR"
+    # At the end it would report every page that is still open.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     on_ready()
     asyncio.run(hypercorn(LocalOnly(app, files), config))  # type: ignore[arg-type]
 

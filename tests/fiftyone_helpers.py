@@ -105,7 +105,7 @@ class App:
         self.output = ""
         self._started = started
 
-    def wait(self, seconds: float = 120) -> App:
+    def wait(self, seconds: float = 300) -> App:
         """Wait until the page can be opened."""
         stdout = self.process.stdout
         assert stdout is not None

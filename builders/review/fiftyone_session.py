@@ -124,7 +124,7 @@ class Mirror:
         fo = self._fo
         panels = [fo.Panel(type="Samples", pinned=True), fo.Panel(type="SpuriousReview")]
         spaces = [fo.Space(children=[panel], active_child=panel.component_id) for panel in panels]
-        return fo.Space(children=spaces, orientation="horizontal", sizes=[0.2, 0.8])
+        return fo.Space(children=spaces, orientation="horizontal", sizes=[0.16, 0.84])
 
 
 class FiftyOneSession:

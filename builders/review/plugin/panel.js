@@ -3,7 +3,7 @@
 (() => {
   const { createElement: h, Fragment, useEffect, useRef, useState } = window.React;
   const KEYS = { y: ["answer", "yes"], n: ["answer", "no"], u: ["answer", "unclear"], z: ["undo"], Backspace: ["undo"],
-    j: ["go", 1], ArrowRight: ["go", 1], k: ["go", -1], ArrowLeft: ["go", -1], b: ["board"], r: ["again"], Escape: ["close"] };
+    j: ["go", 1], ArrowRight: ["go", 1], k: ["go", -1], ArrowLeft: ["go", -1], b: ["enlarge"], r: ["again"], Escape: ["close"] };
   const COLOURS = { yes: "#3fb950", no: "#f0705f", unclear: "#d9a520" };
 
   // The filters beside the grid and the advertisement over it would cover a third of the screen.
@@ -29,7 +29,7 @@
   function useReview() {
     const [state, setState] = useState(null);
     const [error, setError] = useState(null);
-    const [board, setBoard] = useState(false);
+    const [large, setLarge] = useState(false);
     const [again, setAgain] = useState(null); // a judged item that is to be judged anew: never by one key too many
     const mayAnswer = useRef(() => true);
     mayAnswer.current = ({ outcome, item }) => !outcome || again === item.item_id;
@@ -42,8 +42,8 @@
       (next.preload || []).forEach((path) => { new Image().src = media(path); });
     };
     const act = (operator, value) => {
-      if (operator === "board") return setBoard((open) => !open);
-      if (operator === "close") return setBoard(false);
+      if (operator === "enlarge") return setLarge((open) => !open);
+      if (operator === "close") return setLarge(false);
       if (operator === "again") return setAgain(now.current && now.current.item && now.current.item.item_id);
       const step = async () => {
         const { item, current } = now.current || {};
@@ -53,14 +53,14 @@
         if (operator === "answer") Object.assign(params, { question: current, answer: value });
         if (operator === "go") params.step = value;
         const next = await run(operator, params);
-        if (operator !== "answer" || next.item.item_id !== item.item_id) setBoard(false);
+        if (operator !== "answer" || next.item.item_id !== item.item_id) setLarge(false);
         setAgain(null);
         show(next);
       };
       queue.current = queue.current.then(step).catch((problem) => setError(problem.message));
     };
     useEffect(() => act("state"), []);
-    return { state, error, board, again, act };
+    return { state, error, large, again, act };
   }
 
   // In the capture phase, and no further: the App has meanings of its own for some of these keys.
@@ -92,17 +92,16 @@
     .sr .bar > div { height: 100%; border-radius: 2px; background: #4c9aff; transition: width .15s; }
     .sr .stage { flex: 1; min-height: 0; display: flex; gap: 14px; }
     .sr .main { flex: 1; min-width: 0; display: flex; align-items: center; justify-content: center; border-radius: 8px;
-      background: #0006; overflow: hidden; }
+      background: #0006; overflow: hidden; cursor: zoom-in; }
     .sr .main img { width: 100%; height: 100%; object-fit: contain; }
     .sr .side { width: 34%; max-width: 430px; min-height: 0; display: flex; flex-direction: column; gap: 8px; }
-    .sr .side h4, .sr .strip h4 { margin: 0; font-size: 12px; font-weight: 600; }
+    .sr .side h4 { margin: 0; font-size: 12px; font-weight: 600; }
     .sr .refs { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; }
     .sr .refs img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 5px; }
-    .sr .strip .refs { grid-template-columns: repeat(auto-fill, 84px); }
     .sr .board { flex: 1; min-height: 0; cursor: zoom-in; border: 0; padding: 0; background: #0004; border-radius: 6px; }
     .sr .board img { width: 100%; height: 100%; object-fit: contain; }
-    .sr .big { position: absolute; inset: 0; z-index: 5; background: #000d; padding: 16px; cursor: zoom-out; }
-    .sr .big img { width: 100%; height: 100%; object-fit: contain; }
+    .sr .large { position: fixed; inset: 0; z-index: 10000; background: #000e; padding: 12px; cursor: zoom-out; }
+    .sr .large img { width: 100%; height: 100%; object-fit: contain; }
     .sr .ask { flex: none; display: flex; flex-direction: column; gap: 8px; }
     .sr .question { display: flex; gap: 10px; align-items: baseline; padding: 7px 12px; border-radius: 8px;
       border: 1px solid #8883; opacity: .62; }
@@ -140,12 +139,14 @@
     h("h4", { className: "dim" }, `Images of the class “${item.class_name}”`),
     h("div", { className: "refs" }, item.references.map((path) => image(path, item.class_name))));
 
-  const Stage = ({ item, act }) => h("div", { className: "stage" },
-    h("div", { className: "main", "data-item": item.item_id }, image(item.media, "the item to judge")),
-    item.board && h("div", { className: "side" },
+  // Where the item is itself a board, the questions stand beside it: it needs the height.
+  const Stage = ({ item, act, children }) => h("div", { className: "stage" },
+    h("div", { className: "main", "data-item": item.item_id, onClick: () => act("enlarge") }, image(item.media, "the item to judge")),
+    h("div", { className: "side" },
       h(References, { item }),
-      h("h4", { className: "dim" }, "The cue: what the component looks at"),
-      h("button", { className: "board", tabIndex: -1, onClick: () => act("board") }, image(item.board, "the cue's board"))));
+      item.board && h("h4", { className: "dim" }, "The cue: what the component looks at"),
+      item.board && h("button", { className: "board", tabIndex: -1, onClick: () => act("enlarge") }, image(item.board, "the cue's board")),
+      children));
 
   const Question = ({ question, now }) => h("div", { className: now ? "question now" : "question" },
     h("div", null,
@@ -153,38 +154,42 @@
       now && question.help && h("div", { className: "help dim" }, question.help)),
     question.answer && h("span", { className: "given", style: { color: COLOURS[question.answer] } }, question.answer));
 
-  const Ask = ({ state, open, act }) => h("div", { className: "ask" },
-    state.questions.map((q) => h(Question, { key: q.id, question: q, now: open && q.id === state.current })),
-    h("div", { className: "keys" },
-      open ? h(Fragment, null,
-        h(Button, { name: "Y", label: "yes", colour: COLOURS.yes, onClick: () => act("answer", "yes") }),
-        h(Button, { name: "N", label: "no", colour: COLOURS.no, onClick: () => act("answer", "no") }),
-        h(Button, { name: "U", label: "unclear", colour: COLOURS.unclear, onClick: () => act("answer", "unclear") }))
-        : h(Fragment, null,
-          h("span", null, "Your verdict: ", h("b", null, state.outcome)),
-          h(Button, { name: "R", label: "judge again", onClick: () => act("again") })),
-      h("span", { className: "push" }),
-      state.can_undo && h(Button, { name: "Z", label: "undo", small: true, onClick: () => act("undo") }),
-      h(Button, { name: "K", label: "back", small: true, onClick: () => act("go", -1) }),
-      h(Button, { name: "J", label: "next", small: true, onClick: () => act("go", 1) }),
-      state.item.board && h(Button, { name: "B", label: "enlarge the board", small: true, onClick: () => act("board") })));
+  const Questions = ({ state, open }) => h("div", { className: "ask" },
+    state.questions.map((q) => h(Question, { key: q.id, question: q, now: open && q.id === state.current })));
+
+  const Keys = ({ state, open, act }) => h("div", { className: "keys" },
+    open ? h(Fragment, null,
+      h(Button, { name: "Y", label: "yes", colour: COLOURS.yes, onClick: () => act("answer", "yes") }),
+      h(Button, { name: "N", label: "no", colour: COLOURS.no, onClick: () => act("answer", "no") }),
+      h(Button, { name: "U", label: "unclear", colour: COLOURS.unclear, onClick: () => act("answer", "unclear") }))
+      : h(Fragment, null,
+        h("span", null, "Your verdict: ", h("b", null, state.outcome)),
+        h(Button, { name: "R", label: "judge again", onClick: () => act("again") })),
+    h("span", { className: "push" }),
+    state.can_undo && h(Button, { name: "Z", label: "undo", small: true, onClick: () => act("undo") }),
+    h(Button, { name: "K", label: "back", small: true, onClick: () => act("go", -1) }),
+    h(Button, { name: "J", label: "next", small: true, onClick: () => act("go", 1) }),
+    h(Button, { name: "B", label: "enlarge the board", small: true, onClick: () => act("enlarge") }));
 
   function Panel() {
-    const { state, error, board, again, act } = useReview();
+    const { state, error, large, again, act } = useReview();
     useKeys(act);
     const problem = error && h("div", { className: "error", role: "alert" }, `Not saved: ${error}`);
-    if (!state || !state.item)
+    const item = state && state.item;
+    if (!item)
       return h("div", { className: "sr" }, h("style", null, STYLE), problem || (state ? "Nothing to judge here." : "Loading …"));
-    const finished = state.done === state.total;
+    const open = !state.outcome || again === item.item_id;
+    const questions = h(Questions, { state, open });
     return h("div", { className: "sr", "data-done": state.done },
       h("style", null, STYLE),
       h(Header, { state }),
       problem,
-      finished && h("div", { className: "done" }, "All items are judged. Thank you. You can still look back, undo or close the page."),
-      h(Stage, { item: state.item, act }),
-      !state.item.board && h("div", { className: "strip" }, h(References, { item: state.item })),
-      h(Ask, { state, act, open: !state.outcome || again === state.item.item_id }),
-      board && state.item.board && h("div", { className: "big", onClick: () => act("board") }, image(state.item.board, "the cue's board")));
+      state.done === state.total
+        && h("div", { className: "done" }, "All items are judged. Thank you. You can still look back, undo or close the page."),
+      h(Stage, { item, act }, !item.board && questions),
+      item.board && questions,
+      h(Keys, { state, open, act }),
+      large && h("div", { className: "large", onClick: () => act("enlarge") }, image(item.board || item.media, "the board")));
   }
 
   const { registerComponent, PluginComponentType } = window.__fop__;
