@@ -47,12 +47,14 @@ verdict=0
 spurious planted check --world "$world" --bank "$out/bank" --features "$out/features/pool" \
   --candidates "$out/candidates" --out "$out/check" || verdict=$?
 
-# People would judge here; two scripted labelers take their place, who know the truth and err in 2 % of their answers.
+# People would judge here. Two scripted labelers take their place, who know the truth and err in 2 % of their answers; a
+# third decides what they differ on.
 judge() {
   for labeler in ann ben; do
     spurious review script "$1" --labeler $labeler --truth "$world" --check "$out/check" --error-rate 0.02
   done
   spurious review kappa "$1" | head -5
+  spurious review script "$1" --adjudicator eve --truth "$world" --check "$out/check"
 }
 
 say "9. Two labelers judge the boards, blind; the components that both call spurious are marked in the bank"

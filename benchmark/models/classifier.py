@@ -160,7 +160,7 @@ class Classifier:
     def predict(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (N, D) float32 features and (N, K) float32 logits of (N, H, W, 3) uint8 pixels, by plain torch."""
         with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.network.mean.device)
+            batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.network.mean.device)
             features, logits = self.network(batch)
         return features.float().cpu().numpy(), logits.float().cpu().numpy()
 

@@ -96,7 +96,8 @@ def draw_boards(
             write_class(gatherer.gather(own), folder, pages, config.workers or os.cpu_count() or 1)
             if progress:
                 progress(done, len(rows))
-    classes, boards = _write_pages(root, {"model": bank.info.model, "bank": config.bank, "features": config.features})
+    about = {"model": bank.info.model, "bank": config.bank, "features": config.features}
+    classes, boards = _write_pages(root, about, bank.info.weights_sha256)
     left_out = _without_npfv(bank, config, rows) if npfv else ()
     return BoardsResult(root, boards, classes, len(missing), left_out)
 
@@ -211,7 +212,7 @@ def _classifier(spec: str, store: FeatureStore, preprocess: Preprocess) -> Class
     return classifier.with_preprocess(preprocess)
 
 
-def _write_pages(root: Path, info: dict[str, str]) -> tuple[int, int]:
+def _write_pages(root: Path, info: dict[str, str], weights_sha256: str) -> tuple[int, int]:
     """Write all that is made from the classes' units; return the number of classes and of boards."""
     pages, folders = Pages(), sorted(p for p in (root / "cards").iterdir() if (p / "class.json").is_file())
     classes = [read_class(folder) for folder in folders]
@@ -221,7 +222,7 @@ def _write_pages(root: Path, info: dict[str, str]) -> tuple[int, int]:
             temporary.write_text(pages.class_page(content, before, after), encoding="utf-8")
     with atomic_path(root / "index.html") as temporary:
         temporary.write_text(pages.index(classes, info), encoding="utf-8")
-    rows = [row for content in classes for row in board_rows(content)]
+    rows = [row for content in classes for row in board_rows(content, weights_sha256)]
     with atomic_path(root / "boards.parquet") as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=BOARDS), temporary, compression="zstd")
     return len(classes), len(rows)

@@ -11,7 +11,8 @@ from spurious_imagenet.builders.boards.evidence import PERCENTILES
 __all__ = ["BOARDS", "board_rows"]
 
 #: One row a board. Paths are relative to the boards directory; ``confidence`` is that of the class at the NPFV, null
-#: without one; ``score_q05`` is the score that 5 % of the class's training images are below.
+#: without one; ``score_q05`` is the score that 5 % of the class's training images are below; ``weights_sha256`` says
+#: which model's concept it is, so that what people say of it is put on no other.
 BOARDS = pa.schema(
     [
         ("concept_id", pa.string()),
@@ -28,14 +29,15 @@ BOARDS = pa.schema(
         ("confidence", pa.float32()),
         ("images", pa.int32()),
         *((f"score_q{percent:02d}", pa.float32()) for percent in PERCENTILES),
+        ("weights_sha256", pa.string()),
     ]
 )
 
 _COPIED = ("concept_id", "kind", "class_index", "class_id", "class_name", "component", "name", "images")
 
 
-def board_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Make a class's rows of the table of what its ``class.json`` holds."""
+def board_rows(content: dict[str, Any], weights_sha256: str) -> list[dict[str, Any]]:
+    """Make a class's rows of the table of what its ``class.json`` holds and of the model's hash."""
     folder = f"cards/{content['name']}"
     reference = [f"{folder}/{file}" for file in content["references"]]
     return [
@@ -44,5 +46,6 @@ def board_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
         | {"npfv": f"{folder}/{board['file']}-npfv.png" if board["npfv"] else None}
         | {"confidence": board["npfv"]["confidence"] if board["npfv"] else None}
         | {f"score_q{percent:02d}": value for percent, value in board["percentiles"]}
+        | {"weights_sha256": weights_sha256}
         for board in content["boards"]
     ]

@@ -142,6 +142,7 @@ def _concept_verdict(item: ReviewItem, consensus: Consensus, name: str) -> Conce
             "source": f"review:{name}",
             "votes": tuple(votes),
             "name": item.info.get("name"),
+            "weights_sha256": item.info.get("weights_sha256"),
         }
     )
 

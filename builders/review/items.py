@@ -131,7 +131,10 @@ class BoardTable:
         StoreError: There is no readable ``boards.parquet`` in it.
     """
 
-    _COLUMNS = ("concept_id", "kind", "class_index", "class_id", "class_name", "component", "name", "png", "reference")
+    _COLUMNS = (
+        *("concept_id", "kind", "class_index", "class_id", "class_name", "component", "name", "png", "reference"),
+        "weights_sha256",
+    )
 
     def __init__(self, boards_dir: str | Path) -> None:
         self.path = Path(boards_dir).resolve()
@@ -181,7 +184,9 @@ def items_from_boards(boards_dir: str | Path, concepts: Iterable[str] = ()) -> l
 
 def _board_item(boards: BoardTable, row: dict[str, Any]) -> ReviewItem:
     concept_id = str(row["concept_id"])
-    info = {"concept_kind": str(row["kind"])} | ({"name": str(row["name"])} if row["name"] else {})
+    info = {"concept_kind": str(row["kind"]), "weights_sha256": row["weights_sha256"]}
+    if row["name"]:
+        info["name"] = str(row["name"])
     return ReviewItem(
         item_id=concept_id,
         kind="board",

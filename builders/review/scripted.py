@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spurious_imagenet.builders.planted.truth import PlantedTruth
+from spurious_imagenet.builders.review.consensus import State
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.builders.review.sheets import read_sheet
 from spurious_imagenet.errors import ConfigError, DataError
 
-__all__ = ["answer_by_script", "planted_answers", "read_truth", "scripted_answers"]
+__all__ = ["adjudicate_by_script", "answer_by_script", "planted_answers", "read_truth", "scripted_answers"]
 
 #: What the truth of a planted world can answer, by kind of item.
 _PLANTED_QUESTIONS = {"board": ("npfv", "images", "heat"), "image": ("cue", "object")}
@@ -65,11 +66,35 @@ def answer_by_script(
     if not 0 <= error_rate <= 1:
         raise ConfigError(f"error rate is {error_rate}: expected a share from 0 to 1.")
     queue = review.queue(labeler)
-    for item_id in queue:
-        if not review.form.is_complete(truth.get(item_id, {})):
-            raise DataError(f"the truth does not answer {list(review.form.question_ids)} for item {item_id!r}.")
+    _check_truth(review, truth, queue)
     answers = scripted_answers({item_id: truth[item_id] for item_id in queue}, labeler, error_rate, seed)
     return len(review.record_many(labeler, list(answers.items())))
+
+
+def adjudicate_by_script(review: Review, who: str, truth: Mapping[str, Mapping[str, str]]) -> int:
+    """Decide what the labelers differ on by the truth, as a third person.
+
+    Args:
+        review: The review.
+        who: Pseudonym of the third person.
+        truth: Item id → question → right answer, for the items in question at least.
+
+    Returns:
+        Items decided.
+
+    Raises:
+        DataError: The truth lacks an item or a question.
+        ConfigError: ``who`` judged one of the items.
+    """
+    differ = [c.item_id for c in review.consensus().values() if c.state is State.DISAGREED]
+    _check_truth(review, truth, differ)
+    return len(review.adjudicate_many(who, [(item_id, truth[item_id]) for item_id in differ]))
+
+
+def _check_truth(review: Review, truth: Mapping[str, Mapping[str, str]], items: Iterable[str]) -> None:
+    for item_id in items:
+        if not review.form.is_complete(truth.get(item_id, {})):
+            raise DataError(f"the truth does not answer {list(review.form.question_ids)} for item {item_id!r}.")
 
 
 def read_truth(review: Review, path: str | Path) -> dict[str, dict[str, str]]:

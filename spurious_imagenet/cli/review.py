@@ -197,23 +197,37 @@ def collect(
 @app.command()
 def script(
     review: ReviewPath,
-    labeler: Labeler,
     truth: Annotated[Path, typer.Option(help="Right answers: a sheet, or the folder of a planted world.")],
     check: Annotated[
         Path | None, typer.Option(help="With a planted world: what `spurious planted check` wrote.")
     ] = None,
     error_rate: Annotated[float, typer.Option(help="Probability that an answer is wrong.", min=0, max=1)] = 0.0,
     seed: Annotated[int, typer.Option(help="Another seed errs elsewhere.", min=0)] = 0,
+    labeler: Annotated[str | None, typer.Option(help="Answer all items of this labeler.")] = None,
+    adjudicator: Annotated[
+        str | None, typer.Option(help="Decide what the labelers differ on, without errors, as this third person.")
+    ] = None,
 ) -> None:
-    """Answer all items of a labeler from known truth, with a stated rate of errors."""
-    from spurious_imagenet.builders.review.scripted import answer_by_script, planted_answers, read_truth
+    """Answer a labeler's items from known truth, with a stated rate of errors, or decide what labelers differ on."""
+    from spurious_imagenet.builders.review.scripted import (
+        adjudicate_by_script,
+        answer_by_script,
+        planted_answers,
+        read_truth,
+    )
 
     opened = Review.open(review)
+    if labeler is None and adjudicator is None:
+        raise ConfigError("expected --labeler or --adjudicator: who answers?")
     if truth.is_dir() != (check is not None):
         raise ConfigError("expected --check with the folder of a planted world, and without it for a sheet.")
     answers = read_truth(opened, truth) if check is None else planted_answers(opened, truth, check)
-    count = answer_by_script(opened, labeler, answers, error_rate=error_rate, seed=seed)
-    typer.echo(f"{labeler}: {count} verdicts by script, each answer wrong with probability {error_rate:g}.")
+    if labeler is not None:
+        count = answer_by_script(opened, labeler, answers, error_rate=error_rate, seed=seed)
+        typer.echo(f"{labeler}: {count} verdicts by script, each answer wrong with probability {error_rate:g}.")
+    if adjudicator is not None:
+        count = adjudicate_by_script(opened, adjudicator, answers)
+        typer.echo(f"{adjudicator}: {count} items on which labelers differed decided by script.")
 
 
 def _question_and_answer(text: str) -> tuple[str, str]:

@@ -10,7 +10,13 @@ from review_helpers import ACCEPT, image_review
 from review_sources import CONCEPTS, CUE, POOL, write_boards, write_candidates, write_check, write_world
 
 from spurious_imagenet.builders.review.making import ReviewSource, make_review
-from spurious_imagenet.builders.review.scripted import answer_by_script, planted_answers, read_truth, scripted_answers
+from spurious_imagenet.builders.review.scripted import (
+    adjudicate_by_script,
+    answer_by_script,
+    planted_answers,
+    read_truth,
+    scripted_answers,
+)
 from spurious_imagenet.errors import ConfigError, DataError
 
 
@@ -82,3 +88,28 @@ def test_truth_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"error rate is 1\.5"):
         answer_by_script(review, "ann", truth, error_rate=1.5)
     assert review.verdicts("ann") == {}
+
+
+def test_a_third_person_decides_what_the_labelers_differ_on(tmp_path: Path) -> None:
+    review = image_review(tmp_path / "r", count=60)
+    truth = dict.fromkeys(review.items, ACCEPT)
+    answer_by_script(review, "ann", truth, error_rate=0.2)
+    answer_by_script(review, "ben", truth, error_rate=0.2)
+    before = [c.state for c in review.consensus().values()]
+    decided = adjudicate_by_script(review, "eve", truth)
+    after = review.consensus().values()
+    assert decided == before.count("disagreed") > 5
+    assert [c.state for c in after].count("adjudicated") == decided
+    assert all(c.accepted for c in after if c.state == "adjudicated")
+    assert adjudicate_by_script(review, "eve", truth) == 0
+
+
+def test_a_third_person_needs_the_truth_too(tmp_path: Path) -> None:
+    review = image_review(tmp_path / "r", count=20)
+    truth = dict.fromkeys(review.items, ACCEPT)
+    answer_by_script(review, "ann", truth)
+    answer_by_script(review, "ben", truth, error_rate=1.0)
+    with pytest.raises(DataError, match="the truth does not answer"):
+        adjudicate_by_script(review, "eve", {})
+    with pytest.raises(ConfigError, match="ann judged item"):
+        adjudicate_by_script(review, "ann", truth)
