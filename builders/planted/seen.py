@@ -171,8 +171,8 @@ def changed_part(image: Pixels) -> Pixels:
     total = np.pad(change.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     sums = total[half:, half:] - total[:-half, half:] - total[half:, :-half] + total[:-half, :-half]
     top, left = np.unravel_index(int(sums.argmax()), sums.shape)
-    box = (int(left), int(top), int(left) + half, int(top) + half)
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC, box=box))
+    part = np.ascontiguousarray(image[top : top + half, left : left + half])  # cut first: a resize would look beyond
+    return np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _image_of(npfv: NpfvStore, pair: PairResult) -> Pixels:
