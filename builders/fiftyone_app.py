@@ -34,7 +34,7 @@ def connect(uri: str, database: str, plugins: Path | None = None) -> Any:
     Args:
         uri: MongoDB server.
         database: Name of the database in it.
-        plugins: Folder of the plugins to load; none but FiftyOne's own if None.
+        plugins: Folder of the plugins to load; that of the user if None.
 
     Returns:
         The module ``fiftyone``.
