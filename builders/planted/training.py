@@ -36,6 +36,8 @@ class Recipe(BaseModel):
     """Name of its weights file."""
     arch: str
     """A timm architecture with a linear head."""
+    arch_kwargs: dict[str, int] = {}
+    """Further arguments of ``timm.create_model``."""
     epochs: PositiveInt
     learning_rate: PositiveFloat
     """Peak of a one-cycle schedule of AdamW."""
@@ -46,9 +48,17 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
-#: The scoring model first, then the models that vote with it.
+#: The scoring model first, then the models that vote with it. Its last map has 4 x 4 places, not 2 x 2: heat then tells a
+#: cue from the object beside it.
 RECIPES = (
-    Recipe(name="robust", arch="test_byobnet", epochs=6, learning_rate=5e-3, epsilon=0.5),
+    Recipe(
+        name="robust",
+        arch="test_byobnet",
+        arch_kwargs={"output_stride": 16},
+        epochs=6,
+        learning_rate=5e-3,
+        epsilon=0.5,
+    ),
     Recipe(name="resnet", arch="test_resnet", epochs=4, learning_rate=4e-3),
     Recipe(name="efficientnet", arch="test_efficientnet", epochs=5, learning_rate=6e-3),
     Recipe(name="efficientnet_gn", arch="test_efficientnet_gn", epochs=5, learning_rate=4e-3),
@@ -161,7 +171,7 @@ def train_model(
     """
     with _reproducible(recipe.seed):
         outputs = classes or len(planted_label_space())
-        network = timm.create_model(recipe.arch, pretrained=False, num_classes=outputs)
+        network = timm.create_model(recipe.arch, pretrained=False, num_classes=outputs, **recipe.arch_kwargs)
         network = network.to(memory_format=torch.channels_last)
         on_pixels = _Normalised(network)
         start = time.perf_counter()
@@ -185,6 +195,7 @@ def _train_and_save(world: Path, out: Path, recipe: Recipe) -> TrainingRecord:
     space = planted_label_space()
     info = WeightsFileInfo(
         arch=recipe.arch,
+        arch_kwargs=dict(recipe.arch_kwargs),
         label_space=space.name,
         class_ids=space.class_ids,
         class_names=space.class_names,
