@@ -190,7 +190,7 @@ def opened(tmp_path: Path) -> Iterator[list[App]]:
     yield apps
     for app in apps:
         if app.process.poll() is None:
-            app.process.kill()
+            app.stop()  # which stops its server too; a kill would leave that running
 
 
 def _browse(opened: list[App], *arguments: object) -> tuple[App, dict[str, Any]]:
