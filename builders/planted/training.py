@@ -48,8 +48,8 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
-#: The scoring model first, then the models that vote with it. Its last map has 4 x 4 places, not 2 x 2: heat then tells a
-#: cue from the object beside it.
+#: The scoring model first, then the models that vote with it. The scorer's last map has 4 x 4 places, not 2 x 2: heat
+#: then tells a cue from the object beside it.
 RECIPES = (
     Recipe(
         name="robust",

@@ -201,14 +201,20 @@ def _refuse_repeated(rows: Iterable[SheetRow]) -> None:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline(_MAX_LINE)
-        file.seek(0)
+        comments, start = -1, 0
+        header = "#"
+        while header.startswith("#"):  # who judged and how, before the header
+            start, comments = file.tell(), comments + 1
+            header = file.readline(_MAX_LINE)
+        file.seek(start)
         # Spreadsheets write semicolons where the comma is the decimal point.
         lines = csv.reader(file, delimiter=";" if header.count(";") > header.count(",") else ",", strict=True)
         names = next(lines, [])
         if len(set(names)) != len(names) or "item_id" not in names:
-            raise DataError(f"{path}, row 1: got the columns {names[:20]}, expected item_id and others, each once.")
-        for number, cells in enumerate(lines, start=2):
+            raise DataError(
+                f"{path}, row {comments + 1}: got the columns {names[:20]}, expected item_id and others, each once."
+            )
+        for number, cells in enumerate(lines, start=comments + 2):
             if len(cells) != len(names):
                 raise DataError(f"{path}, row {number}: {len(cells)} cells, expected {len(names)} as in the header.")
             yield f"{path}, row {number}", dict(zip(names, map(original_text, cells), strict=True))

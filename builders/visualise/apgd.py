@@ -11,11 +11,12 @@ from torch import Tensor
 
 from spurious_imagenet.errors import ConfigError, DataError, ModelError
 
-__all__ = ["ApgdResult", "Objective", "checkpoints", "maximise", "project"]
+__all__ = ["FIRST_STEP", "ApgdResult", "Objective", "checkpoints", "maximise", "project"]
 
 #: Maps (B, 3, H, W) float32 images in [0, 1] to (B,) values, each a function of its own image alone; higher is better.
 Objective = Callable[[Tensor], Tensor]
 
+FIRST_STEP = 2.0  # of eps, as published
 _RISE_SHARE = 0.75  # rho: fewer rising steps than this share between two checkpoints halve the step
 _MOMENTUM = 0.75  # alpha: weight of the gradient step against the previous step's direction
 _FIRST_PERIOD, _SHORTENING, _SHORTEST_PERIOD = 0.22, 0.03, 0.06
@@ -91,39 +92,44 @@ def project(points: Tensor, centres: Tensor, eps: float) -> Tensor:
         scale = longer
 
 
-def _check(start: Tensor, eps: float, steps: int) -> None:
+def _check(start: Tensor, eps: float, steps: int, first_step: float) -> None:
     if not (math.isfinite(eps) and eps >= 0) or steps < 1:
         raise ConfigError(f"APGD got eps {eps} and {steps} steps: expected a finite eps >= 0 and at least 1 step.")
+    if not 0 < first_step <= FIRST_STEP:
+        raise ConfigError(f"APGD got a first step of {first_step} eps: expected more than 0 and at most {FIRST_STEP}.")
     if start.ndim != 4 or start.dtype != torch.float32 or not bool(((start >= 0) & (start <= 1)).all()):
         raise DataError(
             f"APGD got {start.dtype} images of shape {tuple(start.shape)}: expected (B, 3, H, W) float32 in [0, 1]."
         )
 
 
-def maximise(objective: Objective, start: Tensor, eps: float, steps: int) -> ApgdResult:
+def maximise(
+    objective: Objective, start: Tensor, eps: float, steps: int, *, first_step: float = FIRST_STEP
+) -> ApgdResult:
     """Look for the images of highest objective in the L2 balls around ``start``.
 
-    A step size an image begins at ``2 * eps`` and halves after a checkpoint at which fewer than 75 % of the steps since
-    the last one rose, or at which neither step size nor best value have changed since; the search then goes on from
-    the best image. It costs one forward and backward pass a step, and a forward pass at the end.
+    A step size an image begins at ``first_step * eps`` and halves after a checkpoint at which fewer than 75 % of the
+    steps since the last one rose, or at which neither step size nor best value have changed since; the search then goes
+    on from the best image. It costs one forward and backward pass a step, and a forward pass at the end.
 
     Args:
         objective: What to maximise.
         start: (B, 3, H, W) float32 in [0, 1].
         eps: Largest L2 norm of an image's change, over all its pixel values.
         steps: Steps an image.
+        first_step: First step size as a share of ``eps``; 2 as published, which leaps across the whole ball.
 
     Returns:
         The best images met, the start included, on the device of ``start``.
 
     Raises:
-        ConfigError: ``eps`` or ``steps`` are out of range.
+        ConfigError: ``eps``, ``steps`` or ``first_step`` are out of range.
         DataError: ``start`` is not a batch of images in [0, 1].
         ModelError: The objective gives another shape, or NaN or infinite values.
     """
-    _check(start, eps, steps)
+    _check(start, eps, steps, first_step)
     with torch.inference_mode(False), torch.no_grad():
-        search = _Search(objective, start, eps)
+        search = _Search(objective, start, eps, first_step)
         last_checkpoint, marks = 0, checkpoints(steps)
         for step in range(1, steps + 1):
             search.advance(gradient_needed=step < steps)
@@ -136,12 +142,12 @@ def maximise(objective: Objective, start: Tensor, eps: float, steps: int) -> Apg
 class _Search:
     """The state of a batch between steps; images are flat here, (B, H * W * 3), which makes sums and copies fast."""
 
-    def __init__(self, objective: Objective, start: Tensor, eps: float) -> None:
+    def __init__(self, objective: Objective, start: Tensor, eps: float, first_step: float) -> None:
         self._objective, self._eps = objective, eps
         self._shape = (len(start), *start.shape[2:], start.shape[1])
         self._start = start.permute(0, 2, 3, 1).flatten(1).clone()
         self._images = self._previous = self._best_images = self._start
-        self._step = torch.full((len(start), 1), 2 * eps, device=start.device)
+        self._step = torch.full((len(start), 1), first_step * eps, device=start.device)
         self._first = True
         self._values, self._gradient = self._evaluate(self._start)
         self._best_gradient = self._gradient

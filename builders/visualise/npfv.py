@@ -29,7 +29,7 @@ from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.models.network import FeatureNetwork
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
-from spurious_imagenet.builders.visualise.apgd import Objective, maximise
+from spurious_imagenet.builders.visualise.apgd import FIRST_STEP, Objective, maximise
 from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA, NpfvStore
 from spurious_imagenet.errors import ConfigError, ModelError, StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
@@ -56,6 +56,9 @@ class NpfvConfig(BaseModel):
     steps: PositiveInt = 200
     eps: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     """Largest L2 norm of the change from grey at 224 px, over all pixel values 0..1; see :func:`eps_at`."""
+    first_step: float = Field(default=0.2, gt=0, le=FIRST_STEP)
+    """First step of the search as a share of the budget. Published is 2; from 0.2 on, networks that are not robust
+    reach higher scores (7 % on efficientnet_lite0), robust ones the same."""
     precision: Precision = "float32"
     """Autocast precision of the network; the search itself is float32."""
     device: str = "auto"
@@ -259,7 +262,7 @@ class _Work:
         start = torch.full((len(rows), *self._shape), _GREY, device=self._device)
         start = start.contiguous(memory_format=torch.channels_last)
         objective = read_out(self._network, directions, offsets, self._config.precision)
-        best = maximise(objective, start, self._eps, self._config.steps)
+        best = maximise(objective, start, self._eps, self._config.steps, first_step=self._config.first_step)
         with torch.inference_mode(), autocast(self._device, self._config.precision):
             _, logits = self._network.from_unit(best.images)
         classes = torch.from_numpy(self._class_index[rows]).to(self._device)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import picture
-from PIL import Image
 from torchvision import transforms
 
 from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Protocol

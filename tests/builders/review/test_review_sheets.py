@@ -18,6 +18,7 @@ from spurious_imagenet.builders.review.sheets import (
     export_sheet,
     import_adjudications,
     import_sheet,
+    read_sheet,
 )
 from spurious_imagenet.errors import ConfigError, DataError
 
@@ -205,3 +206,14 @@ def test_a_third_person_fills_in_a_sheet_of_what_is_disputed(tmp_path: Path) -> 
     _write(sheet, [rows[0] | ACCEPT | {"item_id": items[4]}])
     with pytest.raises(DataError, match="is agreed: only items on which labelers differ"):
         import_adjudications(review, "cyn", sheet)
+
+
+def test_comments_before_the_header_are_skipped_and_rows_keep_their_numbers(tmp_path: Path) -> None:
+    review = image_review(tmp_path / "r", count=2)
+    first = review.queue("ann")[0]
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"# who judged,\n# and how\nitem_id,cue,object\n{first},yes,no\n")
+    assert [row.answers for row in read_sheet(sheet, review.form, review.items)] == [{"cue": "yes", "object": "no"}]
+    sheet.write_text(f"# who judged\nitem_id,cue,object\n{first},yes,maybe\n")
+    with pytest.raises(DataError, match="row 3"):
+        list(read_sheet(sheet, review.form, review.items))
