@@ -4,8 +4,8 @@
 
 Uses what `make demo` left. A component is *spurious* if it is one that the check found to be a cue's, and *core* if
 in the pool it tells the object from neither (AUC > 0.9) and ranks objects above cues (AUC of cue against object < 0.1).
-For each, the 50 training images of highest score that show both object and cue are explained; a mask says which pixel is
-which. Mass is the share of the heat that lies on cue or object; density is the mean heat of a pixel there.
+For each, the 50 training images of highest score that show both object and cue are explained; a mask tells the pixels
+apart. Mass is the share of the heat that lies on cue or object; density is the mean heat of a pixel there.
 """
 
 from __future__ import annotations
