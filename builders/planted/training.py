@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -36,7 +37,7 @@ class Recipe(BaseModel):
     """Name of its weights file."""
     arch: str
     """A timm architecture with a linear head."""
-    arch_kwargs: dict[str, int] = {}
+    arch_kwargs: dict[str, Any] = {}
     """Further arguments of ``timm.create_model``."""
     epochs: PositiveInt
     learning_rate: PositiveFloat
