@@ -43,7 +43,7 @@ spurious review kappa "$out/review" | head -5
 spurious review collect "$out/review" --out "$out/reviewed.parquet"
 
 rm -rf "$out/dataset"
-spurious publish --candidates "$out/candidates" --reviewed "$out/reviewed.parquet" --min-images 3 \
+spurious publish --candidates "$out/candidates" --reviewed "$out/reviewed.parquet" \
   --name "Tiny Spurious ImageNet" --out "$out/dataset"
 
 python - "$out/dataset" <<'PY'
