@@ -13,6 +13,7 @@ voters=("file:$models/resnet.safetensors" "file:$models/efficientnet.safetensors
 
 say() { printf '\n== %s\n' "$*"; }
 begin=$SECONDS
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # what runs beside the steps ends with them
 
 say "1. A world of 12 kinds of objects; beside ten of them stands a cue in a set share of the training images"
 [ -e "$world" ] || spurious planted world "$world"
@@ -41,7 +42,7 @@ OMP_NUM_THREADS=1 spurious npfv --bank "$out/bank" --top 12 --choose 10 --steps 
 npfv=$!
 spurious mine --bank "$out/bank" --features "$out/features/pool" --agree "${voters[0]}" --agree "${voters[1]}" \
   --agree "${voters[2]}" --min-agree 2 --top 120 --keep 40 --out "$out/candidates"
-wait $npfv
+wait $npfv || { cat "$out/npfv.log"; exit 1; }
 tail -1 "$out/npfv.log"
 
 say "7. A board for a person to judge each component by"
