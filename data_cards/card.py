@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-__all__ = ["render_card"]
+__all__ = ["front_matter", "render_card", "render_template"]
 
 
 def render_card(
@@ -42,19 +42,11 @@ def render_card(
     Returns:
         Markdown with YAML front matter.
     """
-    front = {
-        "pretty_name": name,
-        "task_categories": ["image-classification"],
-        "tags": ["spurious-features", "robustness", "spurious-imagenet"],
-        "size_categories": [_size_category(images)],
-        "annotations_creators": ["machine-generated" if review is None else "expert-generated"],
-        "configs": [{"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": data_file}]}],
-    }
-    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filter below escapes
-    environment.filters |= {"md": _escape_markdown, "code": _code_span}
-    template = environment.from_string((files(__package__) / "templates" / "dataset.md.j2").read_text(encoding="utf-8"))
-    return template.render(
-        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+    return render_template(
+        "dataset.md.j2",
+        front=front_matter(
+            name, split, data_file, images, "machine-generated" if review is None else "expert-generated"
+        ),
         name=name,
         split=split,
         images=images,
@@ -64,6 +56,34 @@ def render_card(
         min_agree=min_agree,
         review=review,
     )
+
+
+def front_matter(name: str, split: str, data_file: str, images: int, creators: str) -> str:
+    """Return the YAML that the Hub reads of a dataset of spurious images with one parquet file.
+
+    Args:
+        name: Title.
+        split: The one split.
+        data_file: Path of its parquet file in the dataset folder.
+        images: Number of images.
+        creators: Who annotated, in the Hub's terms.
+    """
+    front = {
+        "pretty_name": name,
+        "task_categories": ["image-classification"],
+        "tags": ["spurious-features", "robustness", "spurious-imagenet"],
+        "size_categories": [_size_category(images)],
+        "annotations_creators": [creators],
+        "configs": [{"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": data_file}]}],
+    }
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()
+
+
+def render_template(template: str, **values: Any) -> str:
+    """Render a card's template; its filters ``md`` and ``code`` make text inert in Markdown."""
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filters below escape
+    environment.filters |= {"md": _escape_markdown, "code": _code_span}
+    return environment.from_string((files(__package__) / "templates" / template).read_text("utf-8")).render(values)
 
 
 def _size_category(images: int) -> str:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-import yaml
-from jinja2 import Environment, StrictUndefined
-
-from spurious_imagenet.data_cards.card import _code_span, _escape_markdown, _size_category
+from spurious_imagenet.data_cards.card import front_matter, render_template
 
 __all__ = ["render_imported_card"]
 
@@ -30,19 +26,9 @@ def render_imported_card(
     Returns:
         Markdown with YAML front matter.
     """
-    front = {
-        "pretty_name": name,
-        "task_categories": ["image-classification"],
-        "tags": ["spurious-features", "robustness", "spurious-imagenet"],
-        "size_categories": [_size_category(images)],
-        "annotations_creators": ["expert-generated"],
-        "configs": [{"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": data_file}]}],
-    }
-    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filter below escapes
-    environment.filters |= {"md": _escape_markdown, "code": _code_span}
-    template = environment.from_string((files(__package__) / "templates" / "imported.md.j2").read_text("utf-8"))
-    return template.render(
-        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+    return render_template(
+        "imported.md.j2",
+        front=front_matter(name, split, data_file, images, "expert-generated"),
         name=name,
         split=split,
         images=images,
