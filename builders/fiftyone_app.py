@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Collection
@@ -127,8 +128,16 @@ def serve(listener: socket.socket, files: Collection[Path], on_ready: Callable[[
     config.loglevel = "ERROR"
     # At the end it would report every page that is still open.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    on_ready()
-    asyncio.run(hypercorn(LocalOnly(app, files), config))  # type: ignore[arg-type]
+
+    async def run() -> None:
+        stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+        # Before anyone can know of the page: an interrupt that met the server while it starts would be lost in it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        on_ready()
+        await hypercorn(LocalOnly(app, files), config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]
+
+    asyncio.run(run())
 
 
 def operator(name: str, label: str, action: Callable[[dict[str, Any]], dict[str, Any]]) -> type:

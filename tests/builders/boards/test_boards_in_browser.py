@@ -41,7 +41,7 @@ def many(boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for board in content["boards"]:
             board |= {"class_name": f"kind {k}", "class_id": f"k{k}", "name": "a red wall" if k == 77 else ""}
         (folder / "class.json").write_text(json.dumps(content))
-    _write_pages(root, {"model": "file:model", "bank": "bank", "features": "store"})
+    _write_pages(root, {"model": "file:model", "bank": "bank", "features": "store"}, "0" * 64)
     return root
 
 

@@ -23,7 +23,7 @@ from spurious_imagenet.builders.visualise.npfv import NpfvConfig, NpfvStore, eps
 from spurious_imagenet.errors import ConfigError, ModelError, StoreError
 
 PER_CLASS = 5
-QUICK = NpfvConfig(top=4, choose=2, steps=4, device="cpu", batch_size=3)
+QUICK = NpfvConfig(top=4, choose=2, steps=4, first_step=2.0, device="cpu", batch_size=3)
 
 
 def model_file(path: Path, seed: int = 0) -> str:
