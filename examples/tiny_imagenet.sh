@@ -5,7 +5,7 @@
 #
 # $SPURIOUS_DATA/tiny-imagenet holds WebDataset tars: train-* (labelled), val-* (labelled), pool-* (unlabelled).
 # lite0 finds the components and mines; lite1 and lite2 vote; all three are evaluated under both protocols.
-# BOARDS=1 also draws the boards from which the components were judged; their NPFVs take some 25 minutes on 2 cores.
+# BOARDS=1 also draws the boards from which the components were judged; their NPFVs take a quarter of an hour on 2 cores.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,7 @@ from spurious_imagenet.benchmark.concepts.verdicts import ConceptVerdict, Vote
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
 
-__all__ = ["first_problem", "inert_cell", "original_text", "read_rows", "write_rows"]
+__all__ = ["first_problem", "inert_cell", "original_text", "read_rows", "skip_comment", "write_rows"]
 
 _TEXT = pa.string()
 _VOTE = pa.struct(
@@ -53,6 +53,19 @@ def inert_cell(text: str) -> str:
 def original_text(cell: str) -> str:
     """Undo :func:`inert_cell`."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
+def skip_comment(file: TextIO) -> int:
+    """Go to the first line that does not begin with ``#``: above a table may stand who judged, and how.
+
+    Returns:
+        How many lines were skipped.
+    """
+    skipped, start = 0, file.tell()
+    while file.readline(_MAX_LINE).startswith("#"):
+        skipped, start = skipped + 1, file.tell()
+    file.seek(start)
+    return skipped
 
 
 def first_problem(error: ValidationError) -> str:
@@ -150,11 +163,12 @@ def _cell(value: object) -> object:
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read one vote a line; a verdict's votes stand together. Empty cells are null."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(_without_comment(file), strict=True)
+        comments = skip_comment(file)
+        lines = csv.reader(file, strict=True)
         header = next(lines, [])
         if header != [*_CONCEPT_COLUMNS, *_VOTE_COLUMNS]:
             raise DataError(f"{path} has the columns {header[:20]}: expected {[*_CONCEPT_COLUMNS, *_VOTE_COLUMNS]}.")
-        rows = _numbered(path, lines, len(header))
+        rows = _numbered(path, lines, len(header), first=comments + 2)
         split = len(_CONCEPT_COLUMNS)
         for concept, group in groupby(rows, key=lambda numbered: numbered[1][:split]):
             votes = list(group)
@@ -162,16 +176,8 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield votes[0][0], {**dict(zip(_CONCEPT_COLUMNS, concept, strict=True)), "votes": found}
 
 
-def _without_comment(lines: Iterable[str]) -> Iterator[str]:
-    before = True
-    for line in lines:
-        before = before and line.startswith("#")
-        if not before:
-            yield line
-
-
-def _numbered(path: Path, lines: Iterable[list[str]], width: int) -> Iterator[tuple[int, list[str | None]]]:
-    for number, cells in enumerate(lines, start=2):
+def _numbered(path: Path, lines: Iterable[list[str]], width: int, first: int) -> Iterator[tuple[int, list[str | None]]]:
+    for number, cells in enumerate(lines, start=first):
         if len(cells) != width:
             raise DataError(f"{path}, row {number} has {len(cells)} cells: expected {width}.")
         yield number, [original_text(c) or None for c in cells]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spurious_imagenet.benchmark.shards import parse_metadata, read_ranges
+from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.publish.config import PublishConfig
 from spurious_imagenet.builders.publish.review import ReviewSummary, keep_accepted
 from spurious_imagenet.builders.publish.schema import FEATURES, public_spec, row_of, summarise
 from spurious_imagenet.data_cards import render_card
-from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_directory, sha256_file
 
 __all__ = ["PublishResult", "publish"]
@@ -68,7 +68,7 @@ def publish(
         ConfigError: A named concept has no candidates, or nothing is left to publish.
         DataError: An image changed since it was mined, or the review is of other candidates.
     """
-    candidates, scorer = _read_candidates(Path(config.candidates))
+    candidates = read_candidates(config.candidates)
     kept = _kept(candidates, config)
     review = None
     if config.reviewed is not None:
@@ -84,26 +84,12 @@ def publish(
             images=len(rows),
             concepts=[{str(k): v for k, v in c.items()} for c in concepts.to_dict("records")],
             models=[public_spec(m["model"]) for m in rows["models"].iloc[0]],
-            scorer=public_spec(scorer),
+            scorer=public_spec(rows["models"].iloc[0][0]["model"]),
             min_agree=int(rows["votes"].min()),
             review=None if review is None else review.as_dict(),
         )
         (directory / "README.md").write_text(card, encoding="utf-8")
     return PublishResult(Path(out), len(rows), concepts, left_out, repeated, review)
-
-
-def _read_candidates(path: Path) -> tuple[pd.DataFrame, str]:
-    if not (path / "receipt.json").is_file():
-        raise StoreError(
-            f"{path} holds no finished candidates: receipt.json is missing; run `spurious mine` to its end."
-        )
-    receipt = json.loads((path / "receipt.json").read_text(encoding="utf-8"))
-    if sha256_file(path / "candidates.parquet") != receipt["outputs_sha256"]["candidates.parquet"]:
-        raise StoreError(f"{path}/candidates.parquet has changed since it was mined: its SHA-256 is not the receipt's.")
-    table = pq.read_table(path / "candidates.parquet")
-    frame = table.to_pandas()
-    scorer = str(frame["models"].iloc[0][0]["model"]) if len(frame) else ""
-    return frame, scorer
 
 
 def _kept(candidates: pd.DataFrame, config: PublishConfig) -> pd.DataFrame:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.review.items import BoardTable, ReviewItem
-from spurious_imagenet.errors import DataError, StoreError
-from spurious_imagenet.io import sha256_file
+from spurious_imagenet.errors import DataError
 
 __all__ = ["candidate_media", "items_from_candidates"]
 
@@ -109,16 +106,5 @@ def _image_item(row: dict[Any, Any], boards: BoardTable | None) -> ReviewItem:
 
 
 def _read_kept(path: Path, columns: list[str]) -> pd.DataFrame:
-    file = path / "candidates.parquet"
-    if not (path / "receipt.json").is_file():
-        raise StoreError(
-            f"{path} holds no finished candidates: receipt.json is missing; run `spurious mine` to its end."
-        )
-    try:
-        receipt = json.loads((path / "receipt.json").read_text(encoding="utf-8"))
-        if sha256_file(file) != receipt["outputs_sha256"]["candidates.parquet"]:
-            raise StoreError(f"{file} has changed since it was mined: its SHA-256 is not the receipt's.")
-        table: pd.DataFrame = pq.read_table(file, columns=columns).to_pandas()
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise StoreError(f"{path} holds no readable candidates: {error}") from error
-    return table[table["status"] == Status.KEPT.value]
+    rows = read_candidates(path, columns)
+    return rows[rows["status"] == Status.KEPT.value]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell, original_text
+from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell, original_text, skip_comment
 from spurious_imagenet.builders.review.consensus import State
 from spurious_imagenet.builders.review.forms import ANSWERS, KEYS, ReviewForm
 from spurious_imagenet.builders.review.items import ReviewItem
@@ -201,11 +201,9 @@ def _refuse_repeated(rows: Iterable[SheetRow]) -> None:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        comments, start = -1, 0
-        header = "#"
-        while header.startswith("#"):  # who judged and how, before the header
-            start, comments = file.tell(), comments + 1
-            header = file.readline(_MAX_LINE)
+        comments = skip_comment(file)
+        start = file.tell()
+        header = file.readline(_MAX_LINE)
         file.seek(start)
         # Spreadsheets write semicolons where the comma is the decimal point.
         lines = csv.reader(file, delimiter=";" if header.count(";") > header.count(",") else ",", strict=True)

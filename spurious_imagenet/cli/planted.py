@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
 from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli.options import progress_bar, validated
-from spurious_imagenet.errors import DataError
 
 __all__ = ["app"]
 
@@ -83,7 +81,9 @@ def check(
     """Compare what was found and mined with what was planted; exit with 1 when too little was."""
     truth = PlantedTruth.load(world)
     found = cue_auc(ConceptBank.load(bank), FeatureStore.open(features), truth)
-    report = check_report(found, mined_purity(_read_candidates(candidates), truth, found))
+    report = check_report(
+        found, mined_purity(read_candidates(candidates, ("concept_id", "sha256", "status")), truth, found)
+    )
     report.write_report(out)
     _show(report)
     if not report.passed:
@@ -119,15 +119,6 @@ def seen(
     typer.echo(report.summary())
     if not report.passed:
         raise typer.Exit(1)
-
-
-def _read_candidates(folder: Path) -> pd.DataFrame:
-    file = folder / "candidates.parquet"
-    try:
-        table: pd.DataFrame = pq.read_table(file, columns=["concept_id", "sha256", "status"]).to_pandas()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read as mined candidates: {error}") from error
-    return table
 
 
 def _show(report: CheckReport) -> None:

@@ -200,3 +200,12 @@ def test_table_holds_the_verdicts() -> None:
     assert list(table["component"])[:3] == [0, 1, 2]
     assert table["votes"][0][0]["reason"] == "= water around it"
     assert list(ConceptVerdicts(()).table().columns) == list(ConceptVerdict.model_fields)
+
+
+def test_a_wrong_row_below_a_comment_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "v.csv"
+    verdict = ConceptVerdict(kind="npca", class_index=0, class_id="n01", component=0, verdict="core", source="x")
+    ConceptVerdicts((verdict,)).save(path, comment="who judged,\nand how")
+    path.write_text(path.read_text("utf-8") + "too,few,cells\n", "utf-8")
+    with pytest.raises(DataError, match="row 5 has 3 cells"):
+        ConceptVerdicts.load(path)

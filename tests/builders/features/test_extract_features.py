@@ -108,7 +108,9 @@ def test_features_and_top5_are_those_of_a_plain_torch_loop(pool: Pool) -> None:
     expected, probabilities = plain_loop(pool.spec, [pool.images[key] for key in rows["key"]])
     got = features(pool.store).astype(np.float32)
     error = np.abs(got - expected).max(axis=1) / np.abs(expected).max(axis=1)
-    assert error.max() < 5e-3, "float16 has 11 bits; a resize may differ by a grey level in few pixels"
+    unresized = np.array([(w, h) == (64, 64) for w, h in zip(rows["width"], rows["height"], strict=True)])
+    assert error[unresized].max() < 1e-3, "float16 has 11 bits: half a unit in the last place is 5e-4"
+    assert error.max() < 5e-3, "a resize may differ by a grey level in few pixels"
     top = np.array(rows["top5_index"])[:, : len(CLASSES)]
     given = np.array(rows["top5_probability"])[:, : len(CLASSES)]
     assert (np.diff(given, axis=1) <= 0).all()

@@ -23,6 +23,7 @@ from spurious_imagenet.builders.planted.world import TRUTH_SCHEMA
 from spurious_imagenet.builders.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.cli.planted import app
 from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
+from spurious_imagenet.io import sha256_file, write_json
 
 PAIRS = (TruePair("c0", "grass", 0.6), TruePair("c1", "waves", 0.5))
 CONFIG = StoreConfig(
@@ -202,7 +203,9 @@ def _on_disk(root: Path, kept: list[tuple[str, int, str]]) -> list[str]:
     _bank().save(root / "bank")
     _store(root / "pool", ALL)
     (root / "candidates").mkdir()
-    _candidates(kept).to_parquet(root / "candidates/candidates.parquet")
+    table = root / "candidates" / "candidates.parquet"
+    _candidates(kept).to_parquet(table)
+    write_json(root / "candidates" / "receipt.json", {"outputs_sha256": {table.name: sha256_file(table)}})
     paths = {"world": "world", "bank": "bank", "features": "pool", "candidates": "candidates", "out": "report"}
     return ["check", *(a for option, name in paths.items() for a in (f"--{option}", str(root / name)))]
 
