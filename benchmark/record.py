@@ -11,7 +11,16 @@ from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import write_json
 
-__all__ = ["ClassRecord", "EvalRecord", "Means"]
+__all__ = ["ClassGap", "ClassRecord", "CurvePoint", "EvalRecord", "GapRecord", "Interval", "Means", "Mitigation"]
+
+
+class Interval(BaseModel):
+    """A bootstrap confidence interval of 95 %."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
 
 
 class Means(BaseModel):
@@ -44,6 +53,71 @@ class ClassRecord(Means):
     """Set in the per-concept list: the spurious images of this concept only."""
     validation_images: int
     spurious_images: int
+    intervals: dict[str, Interval] = {}
+    """Field of :class:`Means` -> interval, images resampled within each side."""
+
+
+class Mitigation(BaseModel):
+    """What was done to the model's logits before they were measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["spufix", "head"]
+    file: str
+    sha256: str
+    """Hash of the file's bytes."""
+
+
+class ClassGap(BaseModel):
+    """The spurious gap of one class (SR section 4.2)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_id: str
+    class_name: str
+    control: bool
+    """The class has no spurious concept and was ranked by those of others: what gap chance gives."""
+    images: int
+    accuracy_high: float
+    """Accuracy on the k images of highest spuriosity."""
+    accuracy_low: float
+    gap: float
+    """``accuracy_high - accuracy_low``, in [-1, 1]; 0 is best."""
+    interval: Interval
+
+
+class CurvePoint(BaseModel):
+    """Accuracy of the images of one range of spuriosity percentiles, pooled over classes (SR Fig. 8)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    images: int
+    accuracy: float
+    interval: Interval
+
+
+class GapRecord(BaseModel):
+    """The spurious gaps of one model; means are over the classes that are no controls, each counting the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rankings: str
+    rankings_sha256: str
+    """Hash over class, image hash and rank of every ranked image that was used."""
+    split: str
+    k: int
+    gap: float
+    gap_interval: Interval
+    """Images resampled within each class's k highest and k lowest, and classes too."""
+    pooled_gap: float
+    accuracy_high: float
+    accuracy_low: float
+    classes: tuple[ClassGap, ...]
+    refused: dict[str, int] = {}
+    """Class id -> its images, where there are fewer than 2 k."""
+    curve: tuple[CurvePoint, ...]
 
 
 class EvalRecord(BaseModel):
@@ -51,7 +125,7 @@ class EvalRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     code_version: str
     model: str
     weights_sha256: str
@@ -64,9 +138,26 @@ class EvalRecord(BaseModel):
     dataset_sha256: str
     """Hash over the class, concept and bytes of every spurious image, whatever their order."""
     validation: str
+    validation_sha256: str
+    """Hash over the class and bytes of every validation image, whatever their order."""
+    name: str
+    """A short name for tables and figures."""
+    parameters: int | None = None
+    """How many numbers the model's weights are."""
+    mitigation: Mitigation | None = None
     classes: tuple[ClassRecord, ...]
     concepts: tuple[ClassRecord, ...]
     mean: Means
+    mean_intervals: dict[str, Interval]
+    """Field of :class:`Means` -> interval; images resampled within each class and side, and classes too."""
+    accuracy: float
+    """Top-1 accuracy on all validation images, those of classes without spurious images included."""
+    accuracy_interval: Interval
+    accuracy_images: int
+    gaps: GapRecord | None = None
+    predictions: str
+    """File of the per-image predictions, beside the record."""
+    predictions_sha256: str
     validation_rejects: tuple[tuple[str, str], ...] = ()
     """Validation images that could not be read, with reasons."""
 

@@ -25,9 +25,9 @@ from sklearn.metrics import roc_auc_score
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.boards.gradcam import ConceptCam
 from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 
 IMAGES = 50

@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
+from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.builders.mining.scoring import top_of_store
 from spurious_imagenet.builders.mining.topn import StreamingTopN
-from spurious_imagenet.builders.store import ROW_SCHEMA, FeatureStore, StoreConfig
 
 Blocks = list[NDArray[np.float32]]
 

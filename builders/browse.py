@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.fiftyone_app import plane
 from spurious_imagenet.builders.gallery import Gallery, feature_map
-from spurious_imagenet.builders.store import FeatureStore
 
 __all__ = ["WORKSPACE", "build", "disagreeing"]
 

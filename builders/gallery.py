@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from spurious_imagenet.benchmark.shards import read_ranges
-from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.errors import DataError
 
 __all__ = ["Gallery", "default_cache", "feature_map"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.builders.components.training import Indices, StoredImages
-from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import Indices, StoredImages
 from spurious_imagenet.errors import DataError
 
 __all__ = ["HeadConfig", "HeadFit", "fit_head", "head_accuracy"]

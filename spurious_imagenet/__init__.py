@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spurious_imagenet.benchmark.images import Preprocess
     from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
     from spurious_imagenet.benchmark.record import EvalRecord
-    from spurious_imagenet.builders.store import FeatureStore
+    from spurious_imagenet.benchmark.store import FeatureStore
 
 __all__ = [
     "Classifier",
@@ -31,7 +31,7 @@ _HOME = {
     "Classifier": "benchmark.models",
     "ConceptBank": "benchmark.concepts",
     "EvalRecord": "benchmark.record",
-    "FeatureStore": "builders.store",
+    "FeatureStore": "benchmark.store",
     "LabelSpace": "benchmark.models",
     "Preprocess": "benchmark.images",
     "evaluate": "benchmark.evaluation",

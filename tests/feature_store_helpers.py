@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.builders.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 
 WEIGHTS = "ab" * 32
 

@@ -21,7 +21,7 @@ from PIL import Image
 from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
-from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.cli import main
 
 CLASSES = ("apple", "bird", "cup", "dog")

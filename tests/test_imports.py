@@ -66,5 +66,5 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_the_rules_catch_a_violation(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("import benchmark.models\nfrom spurious_imagenet.builders.store import FeatureStore\n")
-    assert _imports(bad) == ["benchmark.models", "spurious_imagenet.builders.store"]
+    bad.write_text("import benchmark.models\nfrom spurious_imagenet.benchmark.store import FeatureStore\n")
+    assert _imports(bad) == ["benchmark.models", "spurious_imagenet.benchmark.store"]

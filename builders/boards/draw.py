@@ -27,6 +27,8 @@ from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.devices import pick_device
 from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import TrainingIndex
 from spurious_imagenet.builders.boards.choose import chosen_rows
 from spurious_imagenet.builders.boards.config import BoardsConfig
 from spurious_imagenet.builders.boards.gather import Attack, Gatherer
@@ -34,8 +36,6 @@ from spurious_imagenet.builders.boards.gradcam import ConceptCam
 from spurious_imagenet.builders.boards.pages import Pages
 from spurious_imagenet.builders.boards.schema import BOARDS, board_rows
 from spurious_imagenet.builders.boards.unit import read_class, write_class
-from spurious_imagenet.builders.components.training import TrainingIndex
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.builders.visualise.attack import feature_attack
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, NpfvStore, eps_at, to_uint8
 from spurious_imagenet.errors import StoreError

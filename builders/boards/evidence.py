@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, UndecodableImageError, decode_image
 from spurious_imagenet.benchmark.shards import read_ranges
-from spurious_imagenet.builders.components.training import Indices, TrainingIndex
+from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.errors import DataError
 
 __all__ = ["PERCENTILES", "Board", "Example", "Histogram", "Prototype", "extremes", "histogram", "read_pixels"]

@@ -14,6 +14,7 @@ from PIL import Image
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
 from spurious_imagenet.benchmark.inference import softmax
+from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.builders.boards.evidence import (
     Board,
     Example,
@@ -25,7 +26,6 @@ from spurious_imagenet.builders.boards.evidence import (
     read_pixels,
 )
 from spurious_imagenet.builders.boards.gradcam import CamOutput, ConceptCam
-from spurious_imagenet.builders.components.training import Indices, TrainingIndex
 from spurious_imagenet.errors import DataError
 
 __all__ = ["Attack", "ClassBoards", "Gatherer"]

@@ -13,9 +13,9 @@ from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.concepts.bank import REQUIRED_COLUMNS
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import Indices, TrainingIndex, bank_info, check_store
 from spurious_imagenet.builders.components.build import ALPHA_QUANTILES, Progress
-from spurious_imagenet.builders.components.training import Indices, TrainingIndex, bank_info, check_store
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import DataError
 
 __all__ = ["NeuronsConfig", "build_neuron_bank", "feature_importance"]

@@ -14,11 +14,11 @@ from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.inference import ImageRunner
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.benchmark.shards import LocalShard, expand_shards, index_shard, open_shard
+from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.builders.engine import Engine, LocalEngine
 from spurious_imagenet.builders.features.config import FeaturesConfig
 from spurious_imagenet.builders.features.reuse import open_reusable, reuse_part
 from spurious_imagenet.builders.features.shard import score_shard
-from spurious_imagenet.builders.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
 __all__ = ["FeaturesResult", "Progress", "extract_features", "store_config"]

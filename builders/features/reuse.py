@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from spurious_imagenet.benchmark.models import Classifier
+from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.builders.features.shard import top5
-from spurious_imagenet.builders.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
 __all__ = ["open_reusable", "reuse_part"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.inference import BatchOutput, ImageRunner, softmax, top_k
 from spurious_imagenet.benchmark.models import LabelSpace
 from spurious_imagenet.benchmark.shards import LocalShard, SampleEntry, ShardIndex, read_metadata
-from spurious_imagenet.builders.store import ROW_SCHEMA, Reject
+from spurious_imagenet.benchmark.store import ROW_SCHEMA, Reject
 
 __all__ = ["ScoredShard", "score_shard", "top5"]
 
@@ -27,7 +27,7 @@ class ScoredShard:
 
     Attributes:
         features: (n, D) float16.
-        rows: n rows of :data:`~spurious_imagenet.builders.store.ROW_SCHEMA`.
+        rows: n rows of :data:`~spurious_imagenet.benchmark.store.ROW_SCHEMA`.
         rejects: Everything else in the shard.
     """
 

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.builders.mining.products import ProductTopN
 from spurious_imagenet.builders.mining.topn import MAX_ID, StreamingTopN
-from spurious_imagenet.builders.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
 
 __all__ = ["Progress", "TopCandidates", "top_of_assigned", "top_of_store"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from spurious_imagenet.benchmark.concepts.bank import ConceptBank
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 
 __all__ = ["CueAuc", "MinedPurity", "cue_auc", "mined_purity", "pool_scores"]

@@ -33,8 +33,8 @@ from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.shards import read_ranges
-from spurious_imagenet.builders.components.training import Indices, TrainingIndex
-from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.browse import WORKSPACE, build
 from spurious_imagenet.builders.fiftyone_app import connect, listen, page, serve
 from spurious_imagenet.builders.gallery import Gallery, default_cache
 from spurious_imagenet.builders.review.mongo import Mongo
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli.options import console
 from spurious_imagenet.cli.review_open import Browser, Port, Remote, announce
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
 from spurious_imagenet.errors import StoreError
 

@@ -10,8 +10,8 @@ import typer
 from spurious_imagenet.benchmark.devices import pick_device
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.head import HeadConfig, fit_head, head_accuracy
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli.options import Device, progress_bar, validated
 from spurious_imagenet.errors import StoreError
 

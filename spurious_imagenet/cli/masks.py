@@ -11,7 +11,7 @@ import typer
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.devices import pick_device
 from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.visualise.masks import MasksConfig, write_masks
 from spurious_imagenet.cli.options import Device, progress_bar, validated
 

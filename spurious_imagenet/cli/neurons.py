@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
 
 __all__ = ["command"]

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.cli.options import progress_bar, validated
 
 __all__ = ["app"]

@@ -17,11 +17,11 @@ import pytest
 from feature_store_helpers import empty_store
 from fiftyone_helpers import App, picture, skip_without_fiftyone
 
+from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore
 from spurious_imagenet.builders.browse import disagreeing
 from spurious_imagenet.builders.gallery import Gallery, feature_map
 from spurious_imagenet.builders.mining.schema import CANDIDATES
 from spurious_imagenet.builders.publish.schema import FEATURES
-from spurious_imagenet.builders.store import ROW_SCHEMA, FeatureStore
 from spurious_imagenet.errors import DataError
 
 N = 6

@@ -11,8 +11,8 @@ import pytest
 from helpers import labelled_shard, run_spurious, tree, weights_file
 
 from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, extract_features
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
 
 FLIPS = 200

@@ -10,8 +10,8 @@ from reference.npca import alpha, eigenpairs
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import DataError, ModelError, StoreError
 
 CLASSES = ("a", "b", "c", "d", "e")

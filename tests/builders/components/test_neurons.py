@@ -10,9 +10,9 @@ from reference.neurons import highest, most_important, spread
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.builders.components.neurons import feature_importance
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import DataError, ModelError, StoreError
 
 CLASSES = ("a", "b", "c", "d")

@@ -23,9 +23,9 @@ from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.file_models import read_state_dict
 from spurious_imagenet.benchmark.models.timm_models import create_timm_model
 from spurious_imagenet.benchmark.models.weights_file import read_weights_info, save_weights
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, Progress, extract_features
 from spurious_imagenet.builders.features.extract import store_config
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
 SIZES = ((64, 64), (100, 80), (75, 140), (300, 64))

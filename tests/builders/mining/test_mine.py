@@ -29,9 +29,9 @@ from pydantic import ValidationError
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.images import DecodeLimits
 from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, MineResult, mine
-from spurious_imagenet.builders.store import FeatureStore
 from spurious_imagenet.errors import ConfigError, DataError, ModelError, StoreError
 
 TOP, KEEP, BITS = 24, 5, 6

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from spurious_imagenet.benchmark.concepts.bank import BankInfo, ConceptBank
+from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.builders.planted import PlantedTruth, TruePair
 from spurious_imagenet.builders.planted.check import CueAuc, MinedPurity, cue_auc, mined_purity
 from spurious_imagenet.builders.planted.report import Bars, check_report
 from spurious_imagenet.builders.planted.world import TRUTH_SCHEMA
-from spurious_imagenet.builders.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.cli.planted import app
 from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
 from spurious_imagenet.io import sha256_file, write_json

@@ -14,7 +14,7 @@ from PIL import Image
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.builders.store import FeatureStore
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.visualise import masks as masks_module
 from spurious_imagenet.builders.visualise.activation_maps import activation_map
 

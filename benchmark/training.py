@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from spurious_imagenet.benchmark.concepts import BankInfo
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
-from spurious_imagenet.builders.store import FeaturePart, FeatureStore
+from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
 
 __all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_store"]

@@ -1,0 +1,1 @@
+"""Images sorted within their class by spuriosity (SR section 4.1)."""
