@@ -1,5 +1,28 @@
 """Pure array functions that measure reliance on spurious features."""
 
+from spurious_imagenet.benchmark.metrics.bootstrap import (
+    PairedDifference,
+    bootstrap_ap,
+    bootstrap_auc,
+    bootstrap_counts,
+    bootstrap_mean,
+    class_rng,
+    interval,
+    mean_over_classes,
+    paired_difference,
+)
 from spurious_imagenet.benchmark.metrics.separation import spurious_ap, spurious_auc
 
-__all__ = ["spurious_ap", "spurious_auc"]
+__all__ = [
+    "PairedDifference",
+    "bootstrap_ap",
+    "bootstrap_auc",
+    "bootstrap_counts",
+    "bootstrap_mean",
+    "class_rng",
+    "interval",
+    "mean_over_classes",
+    "paired_difference",
+    "spurious_ap",
+    "spurious_auc",
+]
