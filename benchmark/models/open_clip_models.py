@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spurious_imagenet.benchmark.images import Preprocess
@@ -15,7 +19,9 @@ from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
 
-__all__ = ["load_open_clip"]
+__all__ = ["create_open_clip", "load_open_clip", "save_open_clip", "text_embeddings"]
+
+Tokenizer = Callable[[list[str]], Tensor]
 
 
 class ZeroShotCore(nn.Module):
@@ -24,14 +30,15 @@ class ZeroShotCore(nn.Module):
     Args:
         model: An OpenCLIP model.
         text: (K, D) unit class embeddings.
+        tokenizer: Of the model's texts.
     """
 
     class_embeddings: Tensor
     model: Any
 
-    def __init__(self, model: nn.Module, text: Tensor) -> None:
+    def __init__(self, model: nn.Module, text: Tensor, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.tokenizer = model, tokenizer
         scale = float(self.model.logit_scale.detach().exp())
         self.register_buffer("class_embeddings", (scale * text).contiguous())
         weight = self.class_embeddings.float().numpy()
@@ -44,7 +51,7 @@ class ZeroShotCore(nn.Module):
 
 
 def load_open_clip(spec: ModelSpec) -> Classifier:
-    """Load ``open_clip:ARCH/PRETRAINED`` or ``open_clip:hf-hub:ORG/NAME``.
+    """Load ``open_clip:ARCH/PRETRAINED``, ``open_clip:hf-hub:ORG/NAME`` or ``open_clip:local-dir:FOLDER``.
 
     Options: ``labels=FILE`` (class ids and names; ImageNet-1k where left out), ``templates=openai`` (80 prompts a
     class, as published) or ``simple`` (7), ``pretrained=false`` (random weights, seeded).
@@ -54,28 +61,82 @@ def load_open_clip(spec: ModelSpec) -> Classifier:
         ConfigError: OpenCLIP is not installed or an option is unknown.
     """
     spec.check_options("labels", "templates", "pretrained")
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ConfigError(f"{spec.text}: OpenCLIP is not installed: pip install 'spurious-imagenet[clip]'.") from error
     arch, tag = _arch_and_tag(spec)
-    try:
-        torch.manual_seed(0)
-        kwargs: dict[str, Any] = {} if spec.image_size is None else {"force_image_size": spec.image_size}
-        model, _, _ = open_clip.create_model_and_transforms(arch, pretrained=tag, **kwargs)
-        tokenizer = open_clip.get_tokenizer(arch)
-    except Exception as error:
-        raise ModelError(f"{spec.text} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    model, tokenizer = create_open_clip(arch, tag, image_size=spec.image_size, what=spec.text)
+    import open_clip
+
     labels, names = _labels(spec, open_clip)
     templates = _templates(spec, open_clip)
     with torch.inference_mode():
         text = open_clip.build_zero_shot_classifier(model.eval(), tokenizer, names, templates, num_classes_per_batch=10)
-    core = ZeroShotCore(model, text.T.clone())
+    core = ZeroShotCore(model, text.T.clone(), tokenizer)
     return Classifier.build(spec.text, core, labels, _preprocess(model))
 
 
+def create_open_clip(
+    arch: str, tag: str | None = None, *, image_size: int | None = None, load_weights: bool = True, what: str = ""
+) -> tuple[Any, Tokenizer]:
+    """Make an OpenCLIP model and its tokenizer.
+
+    Args:
+        arch: Architecture, ``hf-hub:ORG/NAME`` or ``local-dir:FOLDER``.
+        tag: Pretrained weights of an architecture; random ones, seeded, where left out.
+        image_size: Input side in place of the model's own, px.
+        load_weights: Read the weights of a folder or a hub's repository.
+        what: How messages call it.
+
+    Raises:
+        ModelError: It cannot be had.
+        ConfigError: OpenCLIP is not installed.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ConfigError(
+            f"{what or arch}: OpenCLIP is not installed: pip install 'spurious-imagenet[clip]'."
+        ) from error
+    try:
+        kwargs: dict[str, Any] = {} if image_size is None else {"force_image_size": image_size}
+        torch.manual_seed(0)
+        model = open_clip.create_model(arch, pretrained=tag, load_weights=load_weights, **kwargs)
+        return model, open_clip.get_tokenizer(arch)
+    except Exception as error:
+        raise ModelError(f"{what or arch} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+
+
+def save_open_clip(model: nn.Module, folder: Path) -> None:
+    """Write a model's weights beside its ``open_clip_config.json``, as ``open_clip:local-dir:FOLDER`` reads them."""
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+
+
+def text_embeddings(classifier: Classifier, texts: Sequence[str], prompt: str = "a photo of {}") -> NDArray[np.float32]:
+    """Embed texts where a zero-shot classifier embeds images.
+
+    Args:
+        classifier: An ``open_clip:`` model.
+        texts: What to embed.
+        prompt: Put around each text, which replaces ``{}``.
+
+    Returns:
+        (n, D) float32 unit vectors; the inner product with the classifier's features is the cosine.
+
+    Raises:
+        ModelError: The model knows no text.
+        ConfigError: The prompt has no ``{}``.
+    """
+    core = classifier.network.core
+    if not isinstance(core, ZeroShotCore):
+        raise ModelError(f"{classifier.spec} embeds no text: expected an open_clip: model.")
+    if "{}" not in prompt:
+        raise ConfigError(f"the prompt {prompt!r} has no place for the text: expected one with {{}}.")
+    with torch.inference_mode():
+        tokens = core.tokenizer([prompt.replace("{}", text) for text in texts])
+        embedded = core.model.encode_text(tokens, normalize=True)
+    return np.asarray(embedded.float().numpy(), np.float32)
+
+
 def _arch_and_tag(spec: ModelSpec) -> tuple[str, str | None]:
-    if spec.address.startswith("hf-hub:"):
+    if spec.address.startswith(("hf-hub:", "local-dir:")):
         return spec.address, None
     arch, slash, tag = spec.address.partition("/")
     if spec.options.get("pretrained", "true").lower() == "false":

@@ -21,7 +21,17 @@ from spurious_imagenet.builders.planted.attack import l2_attack
 from spurious_imagenet.builders.planted.data import Split, load_split, planted_label_space
 from spurious_imagenet.io import atomic_directory, canonical_json
 
-__all__ = ["MEAN", "RECIPES", "STD", "Recipe", "TrainingRecord", "train_model", "train_models"]
+__all__ = [
+    "MEAN",
+    "RECIPES",
+    "STD",
+    "Recipe",
+    "TrainingRecord",
+    "augment",
+    "reproducible",
+    "train_model",
+    "train_models",
+]
 
 #: Normalisation of what the networks take.
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -98,7 +108,7 @@ class _Normalised(nn.Module):
 
 
 @contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
+def reproducible(seed: int) -> Iterator[None]:
     """Seed torch and hold it to one thread and deterministic kernels: sums then run in one order on any machine."""
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
@@ -112,7 +122,7 @@ def _reproducible(seed: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
-def _augment(pixels: Tensor) -> Tensor:
+def augment(pixels: Tensor) -> Tensor:
     """Mirror half of the images and shift the batch by some pixels; neither changes what an image shows."""
     mirrored = torch.rand(len(pixels)) < 0.5
     pixels = torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(3), pixels)
@@ -132,7 +142,7 @@ def _fit(network: nn.Module, train: Split, recipe: Recipe) -> None:
         order = torch.randperm(len(train))
         for step in range(steps):
             pixels, labels = train.batch(order[step * recipe.batch_size : (step + 1) * recipe.batch_size])
-            pixels = _augment(pixels)
+            pixels = augment(pixels)
             if recipe.epsilon > 0:
                 pixels = l2_attack(network, pixels, labels, recipe.epsilon, steps=1)
             loss = cross_entropy(network(pixels), labels)
@@ -170,7 +180,7 @@ def train_model(
     Returns:
         The network in evaluation mode, taking normalised pixels, and the record.
     """
-    with _reproducible(recipe.seed):
+    with reproducible(recipe.seed):
         outputs = classes or len(planted_label_space())
         network = timm.create_model(recipe.arch, pretrained=False, num_classes=outputs, **recipe.arch_kwargs)
         network = network.to(memory_format=torch.channels_last)

@@ -1,0 +1,124 @@
+"""Text cues as rows of a bank: directions of a vision-language model, or of any model aligned to one (SR appendix G)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
+from spurious_imagenet.benchmark.models import LabelSpace
+from spurious_imagenet.benchmark.store import StoreConfig
+from spurious_imagenet.builders.cues.alignment import Alignment
+from spurious_imagenet.errors import ConfigError, DataError
+
+__all__ = ["TEXT_KIND", "Cue", "aligned_bank", "cue_bank", "read_cues"]
+
+#: ``kind`` of a bank's rows that are text.
+TEXT_KIND = "text"
+
+
+class Cue(NamedTuple):
+    """What may stand beside the objects of a class."""
+
+    class_id: str
+    text: str
+
+
+def read_cues(path: str | Path) -> list[Cue]:
+    """Read cues, one ``class_id,text`` a line of a CSV with that header; lines that begin with # are remarks.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or has an empty field.
+    """
+    try:
+        table = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cues file {path} cannot be read: {error}") from error
+    if not {"class_id", "text"} <= set(table.columns):
+        raise DataError(f"cues file {path} has the columns {list(table.columns)}: expected class_id and text.")
+    cues = [Cue(row.class_id.strip(), row.text.strip()) for row in table.itertuples()]
+    for number, cue in enumerate(cues, start=1):
+        if not all(cue):
+            raise DataError(f"cues file {path} has an empty field in row {number}: expected a class id and a text.")
+    return cues
+
+
+def cue_bank(
+    cues: Iterable[Cue], embeddings: NDArray[np.float32], labels: LabelSpace, store: StoreConfig, prompt: str
+) -> ConceptBank:
+    """Make a bank of text cues for the vision-language model that embedded them.
+
+    Args:
+        cues: What to read; a class's cues are numbered in their order.
+        embeddings: (n, D) unit embeddings of the cues' texts.
+        labels: The label space of the images that will be ranked.
+        store: What makes the features that the bank reads.
+        prompt: What stood around the texts, for the record.
+
+    Returns:
+        Rows of kind ``text`` without offset: their scores are cosines, since the model's features have length 1.
+
+    Raises:
+        ConfigError: There is no cue, or two equal ones.
+        ModelError: A class is not in the label space.
+    """
+    table = _table(list(cues), labels)
+    info = BankInfo(
+        model=store.model,
+        weights_sha256=store.weights_sha256,
+        feature_dim=embeddings.shape[1],
+        feature_config_sha256=store.sha256,
+        config={"prompt": prompt},
+    )
+    return ConceptBank(np.ascontiguousarray(embeddings, np.float32), np.zeros(len(table), np.float32), table, info)
+
+
+def aligned_bank(bank: ConceptBank, alignment: Alignment, store: StoreConfig) -> ConceptBank:
+    """Carry text cues over to a model that knows no text.
+
+    Args:
+        bank: Cues of the vision-language model.
+        alignment: From the other model's features to the vision-language model's.
+        store: What makes the other model's features.
+
+    Returns:
+        The same rows over the other model's features. Their score is the inner product of the text with the aligned
+        features, which keeps the order of images but, as the aligned features have no fixed length, is no cosine.
+    """
+    directions, offsets = alignment.carry(bank.directions)
+    info = BankInfo(
+        model=store.model,
+        weights_sha256=store.weights_sha256,
+        feature_dim=store.feature_dim,
+        feature_config_sha256=store.sha256,
+        config={
+            **bank.info.config,
+            "aligned_to": bank.info.model,
+            "aligned_to_weights_sha256": bank.info.weights_sha256,
+            "r2": alignment.r2,
+            "ridge": alignment.ridge,
+        },
+        counts={"alignment_images": alignment.images, "held_out_images": alignment.held_out},
+    )
+    return ConceptBank(directions, bank.offsets + offsets, bank.table, info)
+
+
+def _table(cues: Sequence[Cue], labels: LabelSpace) -> pd.DataFrame:
+    if not cues:
+        raise ConfigError("no cue was given: expected at least one text and its class.")
+    if repeated := [cue for cue in dict.fromkeys(cues) if list(cues).count(cue) > 1]:
+        raise ConfigError(
+            f"the cue {repeated[0].text!r} of class {repeated[0].class_id} is given twice: expected once."
+        )
+    indices = [labels.index(cue.class_id) for cue in cues]
+    table = pd.DataFrame(cues, columns=["class_id", "name"]).assign(
+        kind=TEXT_KIND, class_index=indices, class_name=[labels.class_names[index] for index in indices]
+    )
+    table["component"] = table.groupby("class_id").cumcount()
+    table["concept_id"] = "text/" + table["class_id"] + "/" + table["component"].astype(str)
+    return table[["concept_id", "kind", "class_index", "class_id", "class_name", "component", "name"]]
