@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from spurious_imagenet.builders.planted.cues import CUES
 from spurious_imagenet.builders.planted.shapes import SHAPES
 
-__all__ = ["LABEL_SPACE", "PlantedPair", "WorldConfig", "class_id_of"]
+__all__ = ["LABEL_SPACE", "WRONG_LABELS", "Mislabelled", "PlantedPair", "WorldConfig", "class_id_of"]
 
 #: Name of the label space that all planted worlds share.
 LABEL_SPACE = "planted-world"
@@ -27,6 +27,19 @@ class PlantedPair(BaseModel):
     """Share of the class's training and validation images that show the cue."""
 
 
+class Mislabelled(BaseModel):
+    """Wrong labels: images of a class that show its cue, but another class's object (SR section 5)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """The class that the images are labelled as; it has a cue."""
+    other: str
+    """The class whose object they show."""
+    share: float = Field(gt=0, lt=1)
+    """Share of the labelled class's training and validation images; at most the share that shows its cue."""
+
+
 _DEFAULT_PAIRS = (
     PlantedPair(name="star", cue="rainbow", share=0.55),
     PlantedPair(name="ring", cue="barber pole", share=0.55),
@@ -38,6 +51,17 @@ _DEFAULT_PAIRS = (
     PlantedPair(name="bolt", cue="string lights", share=0.55),
     PlantedPair(name="fish", cue="waves", share=0.55),
     PlantedPair(name="boat", cue="waves", share=0.4),
+)
+
+
+#: Wrong labels as a user may ask for: in these classes networks that were trained on right labels mostly see the object
+#: beside the cue, and fish even has the same cue as boat. Beside the strongest cues (a rainbow, waves for most objects)
+#: they see the cue alone, and nothing that asks networks can tell that a label is wrong.
+WRONG_LABELS = (
+    Mislabelled(name="boat", other="fish", share=0.3),
+    Mislabelled(name="heart", other="flower", share=0.3),
+    Mislabelled(name="flower", other="ring", share=0.3),
+    Mislabelled(name="bolt", other="gear", share=0.3),
 )
 
 
@@ -66,6 +90,13 @@ class WorldConfig(BaseModel):
     """Pool images of background and clutter alone."""
     jpeg_quality: int = Field(default=92, ge=50, le=100)
     pairs: tuple[PlantedPair, ...] = _DEFAULT_PAIRS
+    mislabelled: tuple[Mislabelled, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_wrong_labels(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A world without wrong labels keeps the bytes that it had before there were any.
+        content: dict[str, Any] = serialise(self)
+        return content if self.mislabelled else {k: v for k, v in content.items() if k != "mislabelled"}
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
@@ -74,6 +105,25 @@ class WorldConfig(BaseModel):
             raise ValueError(f"pairs name {unknown}, which are neither objects {list(SHAPES)} nor cues {list(CUES)}")
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"pairs name the classes {names}: expected at least one, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mislabelled(self) -> Self:
+        names = [wrong.name for wrong in self.mislabelled]
+        if len(set(names)) != len(names):
+            raise ValueError(f"mislabelled names the classes {names}: expected each once")
+        for wrong in self.mislabelled:
+            pair = self.pair_of(wrong.name)
+            if pair is None or wrong.other not in SHAPES or wrong.other == wrong.name:
+                raise ValueError(
+                    f"mislabelled gives {wrong.other!r} the label {wrong.name!r}: expected another object of "
+                    f"{list(SHAPES)} under the label of a class with a cue"
+                )
+            if wrong.share > pair.share:
+                raise ValueError(
+                    f"{wrong.share:.0%} of {wrong.name!r} are to be mislabelled, but {pair.share:.0%} show its cue: "
+                    "expected no more than those"
+                )
         return self
 
     @classmethod
@@ -90,6 +140,20 @@ class WorldConfig(BaseModel):
             pool_neither=40,
         )
 
+    @classmethod
+    def measuring(cls, seed: int = 1, val_per_class: int = 200) -> Self:
+        """Return the configuration of a world to measure on: a validation split, and the least of everything else."""
+        return cls(
+            seed=seed,
+            train_per_class=4,
+            val_per_class=val_per_class,
+            pool_cue_only=1,
+            pool_cue_other=1,
+            pool_cue_own=0,
+            pool_object_only=1,
+            pool_neither=1,
+        )
+
     @property
     def cues(self) -> tuple[str, ...]:
         """The distinct cues, in the order of the pairs."""
@@ -98,6 +162,10 @@ class WorldConfig(BaseModel):
     def pair_of(self, name: str) -> PlantedPair | None:
         """Return the pair of a class, or None for a class without a cue."""
         return next((pair for pair in self.pairs if pair.name == name), None)
+
+    def mislabelled_of(self, name: str) -> Mislabelled | None:
+        """Return the wrong labels of a class, or None for a class without any."""
+        return next((wrong for wrong in self.mislabelled if wrong.name == name), None)
 
     def holders(self, cue: str) -> tuple[str, ...]:
         """Return the classes that a cue was planted in."""

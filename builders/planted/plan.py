@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from spurious_imagenet.builders.planted.config import WorldConfig, class_id_of
 from spurious_imagenet.builders.planted.shapes import SHAPES
@@ -28,6 +29,7 @@ class ImagePlan:
         stem: Its file's path in the world, without extension.
         name: The object, or None.
         cue: The cue, or None.
+        label: The class that a labelled image is filed under where that is not its object.
     """
 
     split: str
@@ -35,6 +37,7 @@ class ImagePlan:
     stem: str
     name: str | None
     cue: str | None
+    label: str | None = None
 
     def rng(self, seed: int) -> Generator:
         """Return the source of everything random in the image, which no other image shares."""
@@ -47,9 +50,24 @@ def _labelled(config: WorldConfig, split: str, per_class: int) -> Iterator[Image
     for order, name in enumerate(SHAPES):
         pair = config.pair_of(name)
         with_cue = np.arange(per_class) < (round(pair.share * per_class) if pair else 0)
-        for i, shown in enumerate(rng.permutation(with_cue)):
+        shown = rng.permutation(with_cue)
+        wrong = _mislabelled(config, split, name, shown)
+        for i in range(per_class):
             stem = f"{split}/{class_id_of(name)}/{i:05d}"
-            yield ImagePlan(split, order * per_class + i, stem, name, pair.cue if pair and shown else None)
+            cue = pair.cue if pair and shown[i] else None
+            thing, label = (wrong[i], name) if i in wrong else (name, None)
+            yield ImagePlan(split, order * per_class + i, stem, thing, cue, label)
+
+
+def _mislabelled(config: WorldConfig, split: str, name: str, with_cue: NDArray[np.bool_]) -> dict[int, str]:
+    """Return which of a class's images show another object, and which; all of them show the class's cue."""
+    wrong = config.mislabelled_of(name)
+    if wrong is None:
+        return {}
+    # A source of its own, so that the other images are those of the same world without wrong labels.
+    rng = np.random.default_rng([config.seed, _SPLITS.index(split), list(SHAPES).index(name), 2])
+    count = min(round(wrong.share * len(with_cue)), int(with_cue.sum()))
+    return dict.fromkeys(rng.permutation(np.flatnonzero(with_cue))[:count].tolist(), wrong.other)
 
 
 def _pool_contents(config: WorldConfig) -> Iterator[Content]:

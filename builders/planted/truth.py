@@ -37,7 +37,8 @@ class PlantedTruth:
 
     Attributes:
         table: One row an image, indexed by the SHA-256 (hexadecimal) of its bytes: ``split``, ``file``, ``mask``,
-            ``class_id`` (None without an object), ``cues``, ``own_cue``.
+            ``class_id`` (the label; in the pool that of the object, None without one), ``cues``, ``own_cue`` and
+            ``shown_class_id`` (the class whose object the image shows; another one where the label is wrong).
         pairs: What was planted.
     """
 
@@ -55,13 +56,22 @@ class PlantedTruth:
         try:
             about = json.loads((folder / "world.json").read_text(encoding="utf-8"))
             pairs = tuple(TruePair(**pair) for pair in about["pairs"])
-            rows = pq.read_table(folder / "truth.parquet", columns=list(_COLUMNS)).to_pylist()
+            file = pq.ParquetFile(folder / "truth.parquet")
+            told = [*_COLUMNS, *(c for c in ("shown_class_id",) if c in file.schema_arrow.names)]
+            rows = file.read(columns=told).to_pylist()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{world} is not a readable planted world: {error}") from error
-        table = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).set_index("sha256")
+        table = pd.DataFrame(rows, columns=told, dtype=object).set_index("sha256")
+        if "shown_class_id" not in table:
+            table["shown_class_id"] = table["class_id"]
         if not table.index.is_unique:
             raise DataError(f"{folder / 'truth.parquet'} lists an image twice: expected each image's bytes once.")
         return cls(table, pairs)
+
+    def mislabelled(self) -> pd.DataFrame:
+        """Return the rows of images whose label is wrong."""
+        labelled = self.table[self.table["split"] != "pool"]
+        return labelled[labelled["class_id"] != labelled["shown_class_id"]]
 
     def pool(self) -> pd.DataFrame:
         """Return the rows of the unlabelled pool."""

@@ -25,13 +25,13 @@ from spurious_imagenet.builders.planted.shapes import SHAPES, draw_shape
 from spurious_imagenet.builders.planted.textures import add_clutter, background, object_surface, paint
 from spurious_imagenet.io import atomic_directory, canonical_json
 
-__all__ = ["CUE_PIXEL", "OBJECT_PIXEL", "TRUTH_SCHEMA", "render", "write_world"]
+__all__ = ["CUE_PIXEL", "OBJECT_PIXEL", "TRUTH_SCHEMA", "WRONG_LABELS_SCHEMA", "render", "write_world"]
 
 #: Values of the mask images; everything else is 0.
 OBJECT_PIXEL, CUE_PIXEL = 1, 2
 
-#: One row an image. ``file`` and ``mask`` are relative to the world's folder; ``class_id`` is null without an object;
-#: ``own_cue``: the image shows a cue that was planted in its object's class.
+#: One row an image. ``file`` and ``mask`` are relative to the world's folder; ``class_id`` is the label, null in the
+#: pool without an object; ``own_cue``: the image shows a cue that was planted in that class.
 TRUTH_SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -43,6 +43,9 @@ TRUTH_SCHEMA = pa.schema(
         ("own_cue", pa.bool_()),
     ]
 )
+
+#: The same of a world with wrong labels. ``shown_class_id`` is the class whose object the image shows.
+WRONG_LABELS_SCHEMA = TRUTH_SCHEMA.append(pa.field("shown_class_id", pa.string()))
 
 _MASK_PALETTE = (0, 0, 0, 255, 255, 255, 230, 60, 60)
 _CHUNK = 64  # images drawn by a process before it reports
@@ -98,14 +101,16 @@ def _write_image(root: Path, config: WorldConfig, plan: ImagePlan) -> dict[str, 
     image.save(buffer, "JPEG", quality=config.jpeg_quality)
     (root / f"{plan.stem}.jpg").write_bytes(buffer.getvalue())
     mask.save(root / "truth" / "masks" / f"{plan.stem}.png")
+    name = plan.label or plan.name
     return {
         "split": plan.split,
         "file": f"{plan.stem}.jpg",
         "mask": f"truth/masks/{plan.stem}.png",
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-        "class_id": None if plan.name is None else class_id_of(plan.name),
+        "class_id": None if name is None else class_id_of(name),
         "cues": [] if plan.cue is None else [plan.cue],
-        "own_cue": plan.cue is not None and plan.name in config.holders(plan.cue),
+        "own_cue": plan.cue is not None and name in config.holders(plan.cue),
+        "shown_class_id": None if plan.name is None else class_id_of(plan.name),
     }
 
 
@@ -122,6 +127,10 @@ def _write_images(
 
 def _describe(config: WorldConfig) -> dict[str, object]:
     pairs = [{"class_id": class_id_of(p.name), "cue": p.cue, "share": p.share} for p in config.pairs]
+    wrong = [
+        {"class_id": class_id_of(w.name), "shown_class_id": class_id_of(w.other), "share": w.share}
+        for w in config.mislabelled
+    ]
     return {
         "config": config.model_dump(mode="json"),
         "label_space": LABEL_SPACE,
@@ -129,7 +138,7 @@ def _describe(config: WorldConfig) -> dict[str, object]:
         "class_names": list(SHAPES),
         "cues": list(config.cues),
         "pairs": pairs,
-    }
+    } | ({"mislabelled": wrong} if wrong else {})
 
 
 def write_world(
@@ -142,7 +151,8 @@ def write_world(
     """Draw a world into a new folder, whole or not at all.
 
     The folder holds ``train/<class id>/*.jpg``, ``val/<class id>/*.jpg`` and ``pool/*.jpg``; a ``contact.png`` to look
-    at; and what is true: ``truth/truth.parquet`` (:data:`TRUTH_SCHEMA`), ``truth/world.json`` and ``truth/masks``.
+    at; and what is true: ``truth/truth.parquet`` (:data:`TRUTH_SCHEMA`; :data:`WRONG_LABELS_SCHEMA` where there are
+    wrong labels), ``truth/world.json`` and ``truth/masks``.
 
     Args:
         out: Folder to appear.
@@ -163,6 +173,7 @@ def write_world(
             rows.append(row)
             if on_image is not None:
                 on_image(len(rows), len(plans))
-        pq.write_table(pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA), root / "truth" / "truth.parquet")
+        schema = WRONG_LABELS_SCHEMA if config.mislabelled else TRUTH_SCHEMA
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), root / "truth" / "truth.parquet")
         (root / "truth" / "world.json").write_text(canonical_json(_describe(config)), encoding="utf-8")
         contact_sheet(plans, config, lambda plan: render(plan, config)[0]).save(root / "contact.png")

@@ -14,8 +14,10 @@ from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
+from spurious_imagenet.builders.planted.config import WRONG_LABELS
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
 from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.errors import ConfigError
 
 __all__ = ["app"]
 
@@ -35,16 +37,30 @@ def world(
     seed: Annotated[int, typer.Option(help="Another seed draws another world.", min=0)] = 0,
     image_size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 64,
     tiny: Annotated[bool, typer.Option(help="Draw some hundred images only, to try the commands.")] = False,
+    measure: Annotated[
+        bool, typer.Option(help="Draw 200 validation images a class and the least of everything else.")
+    ] = False,
+    train_per_class: Annotated[int | None, typer.Option(help="Training images a class.")] = None,
+    val_per_class: Annotated[int | None, typer.Option(help="Validation images a class.")] = None,
+    wrong_labels: Annotated[
+        bool, typer.Option(help="Label 30 % of the images of four classes wrongly: cue of the class, another's object.")
+    ] = False,
     processes: Processes = 2,
 ) -> None:
     """Draw images of twelve objects, ten of them with a planted cue, and write down what is true of each image."""
-    sizes = WorldConfig.tiny().model_dump(exclude={"seed", "image_size"}) if tiny else {}
-    config = validated(WorldConfig, seed=seed, image_size=image_size, **sizes)
+    if tiny and measure:
+        raise ConfigError("--tiny and --measure are two sizes of a world: expected one of them.")
+    base = WorldConfig.tiny() if tiny else WorldConfig.measuring() if measure else WorldConfig()
+    chosen = {"train_per_class": train_per_class, "val_per_class": val_per_class}
+    values = base.model_dump() | {"seed": seed, "image_size": image_size}
+    values |= {name: count for name, count in chosen.items() if count is not None}
+    config = validated(WorldConfig, **values | {"mislabelled": WRONG_LABELS if wrong_labels else ()})
     with progress_bar("images") as bar:
         task = bar.add_task("drawing", total=None, note="")
         write_world(out, config, workers=processes, on_image=lambda n, of: bar.update(task, completed=n, total=of))
+    wrong = f", wrong labels in {len(config.mislabelled)} classes" if wrong_labels else ""
     typer.echo(
-        f"{out}: {len(config.pairs)} pairs of class and cue planted; look at {out / 'contact.png'}, "
+        f"{out}: {len(config.pairs)} pairs of class and cue planted{wrong}; look at {out / 'contact.png'}, "
         f"the truth is in {out / 'truth'}."
     )
 
