@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import DataError
 
-__all__ = ["RANKINGS_SCHEMA", "Rankings", "RankingsInfo"]
+__all__ = ["RANKINGS_SCHEMA", "LeftOut", "Rankings", "RankingsInfo"]
 
 #: One row an image, a class's rows by ascending rank. ``rank`` 1 is the lowest spuriosity, ``of`` the class's images in
 #: this split, ``percentile`` (rank - 1/2) / of. ``ranked_split`` is low, middle, high, or null between them.
-#: ``control`` marks classes without a spurious concept, ranked by those of the other classes: what gap chance gives.
+#: ``control`` marks classes without a spurious concept, ranked by those of all the other classes: what gap
+#: chance gives. Their rows list no concepts.
 RANKINGS_SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -36,6 +37,17 @@ RANKINGS_SCHEMA = pa.schema(
 )
 
 
+class LeftOut(BaseModel):
+    """Images of a class that are not ranked, or are in no ranked split, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: str
+    class_id: str
+    images: int
+    reason: str
+
+
 class RankingsInfo(BaseModel):
     """What a ranking was made from."""
 
@@ -49,7 +61,12 @@ class RankingsInfo(BaseModel):
     concepts: dict[str, tuple[str, ...]]
     """Class id -> ids of the concepts whose mean z-score is the spuriosity."""
     config: dict[str, object] = {}
+    """The options that decided which images stand where."""
     counts: dict[str, int] = {}
+    judged: str | None = None
+    """Who judged the concepts, and how far they agreed; None if no verdicts chose them."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Classes with a concept that lack images, and classes too small for ranked splits."""
 
 
 @dataclass(frozen=True, eq=False)

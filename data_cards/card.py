@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-__all__ = ["front_matter", "render_card", "render_template"]
+__all__ = ["front_matter", "render_card", "render_template", "size_category"]
 
 
 def render_card(
@@ -72,7 +72,7 @@ def front_matter(name: str, split: str, data_file: str, images: int, creators: s
         "pretty_name": name,
         "task_categories": ["image-classification"],
         "tags": ["spurious-features", "robustness", "spurious-imagenet"],
-        "size_categories": [_size_category(images)],
+        "size_categories": [size_category(images)],
         "annotations_creators": [creators],
         "configs": [{"config_name": "spurious", "default": True, "data_files": [{"split": split, "path": data_file}]}],
     }
@@ -86,7 +86,8 @@ def render_template(template: str, **values: Any) -> str:
     return environment.from_string((files(__package__) / "templates" / template).read_text("utf-8")).render(values)
 
 
-def _size_category(images: int) -> str:
+def size_category(images: int) -> str:
+    """Return the Hub's term for so many images."""
     for limit, text in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
         if images < limit:
             return text

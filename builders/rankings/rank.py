@@ -1,0 +1,197 @@
+"""The ranking stage: a bank and labelled features to the images of each class in the order of their spuriosity."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.models.labels import imagenet_label_space
+from spurious_imagenet.benchmark.rankings import LeftOut, RankingsInfo
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.builders.publish.schema import public_spec
+from spurious_imagenet.builders.rankings.config import RankConfig
+from spurious_imagenet.builders.rankings.images import SplitImages
+from spurious_imagenet.builders.rankings.judged import who_judged
+from spurious_imagenet.builders.rankings.ranking import rank_class, ranked_splits
+from spurious_imagenet.builders.rankings.write import write_rankings
+from spurious_imagenet.errors import ConfigError, DataError, ModelError
+
+__all__ = ["RankResult", "rank"]
+
+#: Called with (classes ranked, of all) for each split.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What was ranked.
+
+    Attributes:
+        path: The rankings folder.
+        info: What it was made from, its counts, and what was left out.
+    """
+
+    path: Path
+    info: RankingsInfo
+
+
+def rank(config: RankConfig, out: str | Path, *, progress: Progress | None = None) -> RankResult:
+    """Sort the images of each class by how strongly they show its spurious features, and write the order.
+
+    Memory holds the rows of a split and the features of one class at a time.
+
+    Args:
+        config: Which images, and which concepts.
+        out: Folder to write, a Hugging Face dataset; appears whole, must not exist with content.
+        progress: Called with (split, classes ranked, of all).
+
+    Raises:
+        ConfigError: No concept of the bank is wanted.
+        StoreError: Another model, or other preprocessing, made the features; or ``out`` holds something.
+        DataError: No image of a split can be ranked, or pixels that were to be embedded are missing.
+    """
+    bank = ConceptBank.load(config.bank)
+    chosen, judged = _choose(bank, config)
+    stores = {split: [_store(path, bank) for path in paths] for split, paths in config.features.items()}
+    names = _class_names(bank, stores)
+    splits = {
+        split: _Split(split, SplitImages(found), chosen, names, config, progress or (lambda *_: None))
+        for split, found in stores.items()
+    }
+
+    def info() -> RankingsInfo:
+        return RankingsInfo(
+            model=public_spec(bank.info.model),
+            weights_sha256=bank.info.weights_sha256,
+            feature_config_sha256=bank.info.feature_config_sha256,
+            concepts={c: tuple(of["concept_id"]) for c, of in chosen.table.groupby("class_id")},
+            config=_settings(config),
+            counts={f"{name}_{what}": n for name, s in splits.items() for what, n in sorted(s.counts.items())},
+            judged=who_judged(bank.table) if judged else None,
+            left_out=tuple(left for s in splits.values() for left in s.left_out),
+        )
+
+    return RankResult(Path(out), write_rankings(Path(out), splits, info, config, names))
+
+
+@dataclass
+class _Split:
+    """Ranks the classes of one split, and counts what it does."""
+
+    name: str
+    images: SplitImages
+    bank: ConceptBank
+    class_names: dict[str, str]
+    config: RankConfig
+    progress: Progress
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows of one class after another, by class id.
+
+        Raises:
+            DataError: No class of the split can be ranked.
+        """
+        rows_of = {str(c): rows for c, rows in self.bank.table.groupby("class_id").indices.items()}
+        self.counts, self.left_out = Counter(unlabelled_images=self.images.unlabelled), []
+        for class_id in sorted(set(rows_of) - set(self.images.class_ids)):
+            self._leave_out(class_id, 0, "no image of the class is in the split")
+        for done, class_id in enumerate(self.images.class_ids):
+            rows = rows_of.get(class_id)
+            if rows is not None or self.config.controls:
+                concepts = self.bank if rows is None else self.bank.select(rows)
+                if (table := self._ranked(class_id, concepts, control=rows is None)) is not None:
+                    yield table
+            else:
+                self.counts["classes_without_concept"] += 1
+            self.progress(self.name, done + 1, len(self.images.class_ids))
+        if not self.counts["classes"]:
+            raise DataError(
+                f"no image of split {self.name!r} is of a class with a concept to rank by: the bank's concepts are of "
+                f"{', '.join(sorted(rows_of)[:3])}, the images of {', '.join(self.images.class_ids[:3])} and so on."
+            )
+
+    def _ranked(self, class_id: str, bank: ConceptBank, *, control: bool) -> pd.DataFrame | None:
+        images = self.images.of_class(class_id)
+        ranked, count = rank_class(images, bank), len(images.names)
+        if ranked.constant == len(bank):
+            self._leave_out(class_id, count, f"no concept varies over its {count} images; not ranked")
+            return None
+        ends = self.config.ends(count)
+        splits: list[str | None] = [None] * count
+        if 0 < ends <= count // 2:
+            splits = ranked_splits(count, ends)
+        else:
+            needed = f"{2 * ends} needed for ends of {ends}" if ends else f"a share of {self.config.share} is none"
+            self._leave_out(class_id, count, f"{count} images, {needed}; ranked, but in no ranked split")
+        self.counts.update(
+            classes=int(not control),
+            controls=int(control),
+            images=count,
+            repeated_images=images.repeated,
+            constant_concepts=0 if control else ranked.constant,
+        )
+        ids = [] if control else bank.table["concept_id"].tolist()
+        return ranked.table.assign(
+            split=self.name,
+            class_id=class_id,
+            class_name=self.class_names.get(class_id, class_id),
+            control=control,
+            ranked_split=pd.Series(splits, dtype=object),
+            concept_ids=[ids] * count,
+            concept_scores=[[]] * count if control else ranked.table["concept_scores"],
+        )
+
+    def _leave_out(self, class_id: str, images: int, reason: str) -> None:
+        self.left_out.append(LeftOut(split=self.name, class_id=class_id, images=images, reason=reason))
+
+
+def _choose(bank: ConceptBank, config: RankConfig) -> tuple[ConceptBank, bool]:
+    """Return the concepts to rank by, and whether verdicts chose them."""
+    ids = bank.table["concept_id"]
+    if config.concepts:
+        unknown = sorted(set(config.concepts) - set(ids))
+        if unknown:
+            raise ConfigError(f"bank {config.bank} has no concept {unknown[0]!r}.")
+        return bank.select(np.flatnonzero(ids.isin(config.concepts))), False
+    if "verdict" not in bank.table:
+        if config.verdict is not None:
+            raise ConfigError(f"bank {config.bank} has no verdicts: put them on it with `spurious annotate` first.")
+        return bank, False
+    verdict = config.verdict or "spurious"
+    rows: NDArray[np.int64] = np.flatnonzero(bank.table["verdict"] == verdict)
+    if not len(rows):
+        raise ConfigError(f"bank {config.bank} has no concept with the verdict {verdict!r}.")
+    return bank.select(rows), True
+
+
+def _store(path: str, bank: ConceptBank) -> FeatureStore:
+    store = FeatureStore.open(path)
+    bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
+    return store
+
+
+def _class_names(bank: ConceptBank, stores: dict[str, list[FeatureStore]]) -> dict[str, str]:
+    """Name classes as the bank does; those that it lacks as ImageNet does, where the labels are ImageNet's."""
+    names: dict[str, str] = {}
+    space = next(iter(stores.values()))[0].config.label_space
+    try:
+        labels = imagenet_label_space(space)
+        names.update(zip(labels.class_ids, labels.class_names, strict=True))
+    except ModelError:
+        pass
+    return names | {str(c): str(n) for c, n in zip(bank.table["class_id"], bank.table["class_name"], strict=True) if n}
+
+
+def _settings(config: RankConfig) -> dict[str, object]:
+    """Return the options that decide the ranks: where a publisher keeps the inputs is nobody's business."""
+    kept = {"verdict", "concepts", "controls", "share", "name", "image_license"}
+    return config.model_dump(mode="json", include=kept) | {"k": None if config.share else config.ends(0)}
