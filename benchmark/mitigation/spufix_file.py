@@ -40,7 +40,7 @@ class SpufixDirection(BaseModel):
 
 
 class SpufixClass(BaseModel):
-    """The training images of one class, in a transfer to another model."""
+    """The training images of one class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,11 +74,13 @@ class SpufixInfo(BaseModel):
     """Spec of the model whose concepts were found spurious, or the name of the file that holds its α."""
     scorer_sha256: str
     """Hash of that model's weights, or of that file."""
+    readout: str = "last layer"
+    """Whose weight makes ψ of the features: the last layer, the main head, the mean of several."""
     directions: tuple[SpufixDirection, ...]
     dropped: tuple[dict[str, str], ...] = ()
     """Concepts that have no direction of their own in this model, each with its reason."""
     classes: tuple[SpufixClass, ...] = ()
-    """Of a transfer: what its training images were."""
+    """What the training images of each class were; empty where none were looked at."""
 
 
 @dataclass(frozen=True, eq=False)

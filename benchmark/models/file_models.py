@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -32,13 +33,21 @@ def load_file_model(spec: ModelSpec) -> Classifier:
     """Load ``file:PATH``: safetensors, or a ``.pt``/``.pth`` that holds nothing but tensors.
 
     A file written by :func:`~spurious_imagenet.benchmark.models.weights_file.save_weights` says what it is; options
-    override it: ``arch``, ``labels=FILE``, ``label_space``, ``temperature``, ``crop_pct``, ``interpolation``.
+    override it: ``arch``, ``labels=FILE``, ``label_space``, ``temperature``, ``crop_pct``, ``interpolation``. A file
+    that holds a head or a correction of another model's logits opens as ``head:`` or ``spufix:`` would open it.
 
     Raises:
         ModelError: The file or its architecture does not fit.
     """
-    spec.check_options("arch", "labels", "label_space", "temperature", "crop_pct", "interpolation")
     path = _existing(spec)
+    kind = _kind_of(path)
+    if kind is not None:
+        from spurious_imagenet.benchmark.models.load import SCHEMES  # it names this module
+
+        module, function = SCHEMES[kind]
+        found: Classifier = getattr(import_module(module), function)(spec)
+        return found
+    spec.check_options("arch", "labels", "label_space", "temperature", "crop_pct", "interpolation")
     info = read_weights_info(path) if path.suffix == ".safetensors" else None
     return _from_weights(spec, read_state_dict(path), _with_options(spec, info))
 
@@ -118,6 +127,18 @@ def _existing(spec: ModelSpec) -> Path:
     if not path.is_file():
         raise ModelError(f"{spec.text}: there is no file {path}.")
     return path
+
+
+def _kind_of(path: Path) -> str | None:
+    """Return the scheme of a file that is no whole model; None of any other, unreadable ones included."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    return next((kind for kind in ("head", "spufix") if f"spurious_imagenet_{kind}" in metadata), None)
 
 
 def _with_options(spec: ModelSpec, info: WeightsFileInfo | None) -> WeightsFileInfo:

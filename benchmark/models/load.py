@@ -21,6 +21,7 @@ SCHEMES: dict[str, tuple[str, str]] = {
     "robust": (f"{_HERE}.file_models", "load_robust"),
     "wheel": (f"{_HERE}.file_models", "load_wheel"),
     "head": (f"{_HERE}.head_file", "load_head"),
+    "spufix": ("spurious_imagenet.benchmark.mitigation.spufix_module", "load_spufix"),
     "python": (__name__, "load_python"),
 }
 
