@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
     from spurious_imagenet.benchmark.record import EvalRecord
     from spurious_imagenet.benchmark.store import FeatureStore
+    from spurious_imagenet.builders.join import join_images
 
 __all__ = [
     "Classifier",
@@ -24,6 +25,7 @@ __all__ = [
     "LabelSpace",
     "Preprocess",
     "evaluate",
+    "join_images",
     "load_classifier",
 ]
 
@@ -35,6 +37,7 @@ _HOME = {
     "LabelSpace": "benchmark.models",
     "Preprocess": "benchmark.images",
     "evaluate": "benchmark.evaluation",
+    "join_images": "builders.join",
     "load_classifier": "benchmark.models",
 }
 

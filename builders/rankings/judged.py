@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,19 +25,26 @@ def who_judged(table: pd.DataFrame) -> str:
     votes = [v for v in judged.get("votes", ()) if v is not None and len(v)]
     if not votes:
         return f"{said}; the single votes are not known."
-    labelers = sorted({vote["labeler"] for of_concept in votes for vote in of_concept})
-    return f"{said}, by {len(labelers)} labelers; {_agreement(votes, labelers)}."
+    answers = [{v["labeler"]: str(v["answer"]) for v in of_concept if not _settles(v)} for of_concept in votes]
+    labelers = sorted({labeler for of_concept in answers for labeler in of_concept})
+    settled = sum(any(map(_settles, of_concept)) for of_concept in votes)
+    said += f", by {len(labelers)} labelers" + (f" and, for {settled} of them, an adjudicator" if settled else "")
+    return f"{said}; {_agreement(answers, labelers)}."
 
 
-def _agreement(votes: list[Any], labelers: list[str]) -> str:
-    answers = [{vote["labeler"]: vote["answer"] for vote in of_concept} for of_concept in votes]
+def _settles(vote: Mapping[str, Any]) -> bool:
+    """Tell whether a vote settled a disagreement: whoever saw the others' answers does not count to the agreement."""
+    return str(vote["reason"] or "").startswith("adjudication; ")
+
+
+def _agreement(answers: Sequence[Mapping[str, str]], labelers: Sequence[str]) -> str:
     measure = "Cohen's κ" if len(labelers) == 2 else "Krippendorff's α"
     try:
         if len(labelers) == 2:
             both = [a for a in answers if len(a) == 2]
-            value = cohen_kappa(*([str(a[labeler]) for a in both] for labeler in labelers))
+            value = cohen_kappa(*([a[labeler] for a in both] for labeler in labelers))
         else:
-            value = krippendorff_alpha([[str(v) for v in a.values()] for a in answers])
+            value = krippendorff_alpha([list(a.values()) for a in answers])
     except UndefinedMetricError as error:
         return f"{measure} is {error}"
-    return f"{measure} {value:.3f} on the {len(votes)} concepts whose votes are known"
+    return f"{measure} {value:.3f} on the {len(answers)} concepts whose votes are known"

@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Features
+from datasets import Features, Image
 
 from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, RankingsInfo
+from spurious_imagenet.builders.join import OwnImages
 from spurious_imagenet.builders.rankings.config import RankConfig
 from spurious_imagenet.data_cards.rankings_card import render_rankings_card
+from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
 
 __all__ = ["write_rankings"]
@@ -40,39 +42,54 @@ def write_rankings(
     Returns:
         ``info()``.
     """
+    own = OwnImages(config.embed, allow_pipe=config.allow_pipe) if config.embed else None
     with atomic_directory(out) as directory:
-        (directory / "data").mkdir()
-        files = {split: _write_split(directory / "data", split, tables) for split, tables in splits.items()}
+        data = directory / "data"
+        data.mkdir()
+        files = {split: _write_split(data, split, tables, own) for split, tables in splits.items()}
         made = info()
         (directory / "rankings.json").write_text(canonical_json(made.model_dump(mode="json")), encoding="utf-8")
         (directory / "README.md").write_text(_card(made, config, files, class_names), encoding="utf-8")
     return made
 
 
-def _write_split(folder: Path, split: str, tables: Iterable[pd.DataFrame]) -> str:
+def _write_split(folder: Path, split: str, tables: Iterable[pd.DataFrame], own: OwnImages | None) -> str:
     """Write a split's parquet file; return its path in the dataset.
 
     Its name carries the hash of its bytes: ``datasets`` caches what it has read by names alone, and would take the new
     version of a file for the old one.
     """
     unnamed = folder / f"{split}.parquet"
-    schema = Features.from_arrow_schema(RANKINGS_SCHEMA).arrow_schema
+    features = Features.from_arrow_schema(RANKINGS_SCHEMA)
+    if own is not None:
+        features["image"] = Image()
+    schema = features.arrow_schema
     with pq.ParquetWriter(unnamed, schema, compression="zstd") as writer:
         for group in _groups(tables):
-            writer.write_table(pa.Table.from_pandas(group, schema, preserve_index=False), row_group_size=_ROW_GROUP)
+            rows = group if own is None else group.assign(image=_pixels(group, own))
+            writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), row_group_size=_ROW_GROUP)
     named = unnamed.rename(folder / f"{split}-{sha256_file(unnamed)[:16]}.parquet")
     return f"data/{named.name}"
 
 
+def _pixels(rows: pd.DataFrame, own: OwnImages) -> list[dict[str, str | bytes]]:
+    hashes, names = rows["sha256"].tolist(), rows["name"].tolist()
+    found = [image for image in own.find(hashes, names) if image is not None]
+    if len(found) < len(rows):
+        missing = next(n for n, image in zip(names, own.find(hashes, names), strict=True) if image is None)
+        raise DataError(f"image {missing!r} is not in {own.name}: expected a file of the bytes that were ranked.")
+    return [{"bytes": d, "path": f.file_name} for d, f in zip(own.read(hashes, found), found, strict=True)]
+
+
 def _groups(tables: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Cut consecutive tables into full row groups, and what is left."""
+    """Cut consecutive tables into row groups; the last one may be smaller."""
     held = pd.DataFrame()
     for table in tables:
-        held = pd.concat([held, table], ignore_index=True)
+        held = pd.concat([held, table], ignore_index=True) if len(held) else table
         full = len(held) - len(held) % _ROW_GROUP
-        if full:
-            yield held.iloc[:full]
-            held = held.iloc[full:]
+        for start in range(0, full, _ROW_GROUP):
+            yield held.iloc[start : start + _ROW_GROUP]
+        held = held.iloc[full:]
     if len(held):
         yield held
 
