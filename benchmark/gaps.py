@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.metrics.bootstrap import (
@@ -20,12 +18,11 @@ from spurious_imagenet.benchmark.metrics.bootstrap import (
     mean_over_classes,
 )
 from spurious_imagenet.benchmark.metrics.gaps import accuracy_by_percentile, extremes, mean_gap, pooled_gap
-from spurious_imagenet.benchmark.models.labels import LabelSpace
-from spurious_imagenet.benchmark.predictions import PREDICTIONS_SCHEMA, Predictions
+from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import ClassGap, CurvePoint, GapRecord
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
-from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
+from spurious_imagenet.benchmark.stored_predictions import predictions_of_store
+from spurious_imagenet.errors import DataError, UndefinedMetricError
 
 __all__ = ["ClassExtremes", "GapSample", "gap_record", "gap_sample", "predictions_of_store"]
 
@@ -76,22 +73,44 @@ class GapSample:
         classes: Classes by id, controls among them.
         refused: Class id -> its images, where there are fewer than 2k.
         ranked: The ranked images with ``correct``, by class and rank.
+        k: Images on either side of each class.
         seed: Of the resamples.
+        where: Where the rankings are.
     """
 
     classes: tuple[ClassExtremes, ...]
     refused: dict[str, int]
     ranked: pd.DataFrame
+    k: int
     seed: int
+    where: str
 
     @property
     def measured(self) -> tuple[ClassExtremes, ...]:
         """The classes that count in means: those that are no controls."""
         return tuple(c for c in self.classes if not c.control)
 
-    def resampled_mean(self, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def resampled_mean(self, values: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Average resampled values of the measured classes, classes resampled too, alike for every model."""
-        return mean_over_classes(values, class_rng(self.seed, "", _CLASSES))
+        return mean_over_classes(list(values), class_rng(self.seed, "", _CLASSES))
+
+    def record(self) -> GapRecord:
+        """Say what was measured."""
+        measured = self.measured
+        return GapRecord(
+            rankings=self.where,
+            rankings_sha256=_rankings_hash(self.ranked),
+            split=str(self.ranked["split"].iloc[0]),
+            k=self.k,
+            gap=mean_gap([c.gap for c in measured]),
+            gap_interval=interval(self.resampled_mean(c.resampled_gap for c in measured)),
+            pooled_gap=pooled_gap([c.high for c in measured], [c.low for c in measured]),
+            accuracy_high=float(np.mean([c.high.mean() for c in measured])),
+            accuracy_low=float(np.mean([c.low.mean() for c in measured])),
+            classes=tuple(map(_class_gap, self.classes)),
+            refused=self.refused,
+            curve=tuple(_curve(self)),
+        )
 
 
 def gap_record(
@@ -105,6 +124,8 @@ def gap_record(
 ) -> GapRecord:
     """Measure how much accuracy drops from the k images of highest to the k of lowest spuriosity.
 
+    Classes of fewer than 2k images are refused by name. Controls get gaps of their own and count in no mean.
+
     Args:
         predictions: Of one model; their validation side counts. Rows are matched by class and image hash.
         rankings: One split, ranked.
@@ -117,25 +138,7 @@ def gap_record(
         DataError: A ranked image has no prediction, or the rankings are of several splits.
         UndefinedMetricError: No class that is no control has 2k images, or ``k`` is below 1.
     """
-    splits = sorted(set(rankings.table["split"]))
-    if len(splits) != 1:
-        raise DataError(f"{where} gives ranked images of the splits {splits}: expected those of one split.")
-    sample = gap_sample(predictions, rankings, k=k, resamples=resamples, seed=seed, where=where)
-    measured = sample.measured
-    return GapRecord(
-        rankings=where,
-        rankings_sha256=_rankings_hash(sample.ranked),
-        split=splits[0],
-        k=k,
-        gap=mean_gap([c.gap for c in measured]),
-        gap_interval=interval(sample.resampled_mean([c.resampled_gap for c in measured])),
-        pooled_gap=pooled_gap([c.high for c in measured], [c.low for c in measured]),
-        accuracy_high=float(np.mean([c.high.mean() for c in measured])),
-        accuracy_low=float(np.mean([c.low.mean() for c in measured])),
-        classes=tuple(map(_class_gap, sample.classes)),
-        refused=sample.refused,
-        curve=tuple(_curve(sample)),
-    )
+    return gap_sample(predictions, rankings, k=k, resamples=resamples, seed=seed, where=where).record()
 
 
 def gap_sample(
@@ -143,17 +146,7 @@ def gap_sample(
 ) -> GapSample:
     """Find every class's extremes, and how the model does on them and on resamples of them.
 
-    Args:
-        predictions: Of one model.
-        rankings: One split, ranked.
-        k: Images on either side.
-        resamples: Bootstrap resamples.
-        seed: Of the resamples.
-        where: Where the rankings are, for errors.
-
-    Raises:
-        DataError: A ranked image has no prediction.
-        UndefinedMetricError: No class that is no control has 2k images, or ``k`` is below 1.
+    Arguments and errors are those of :func:`gap_record`.
     """
     ranked = _joined(predictions, rankings, where)
     found, refused = [], {}
@@ -163,7 +156,7 @@ def gap_sample(
             refused[name] = len(images)
             continue
         found.append(_class_extremes(name, images, k, resamples, seed))
-    sample = GapSample(tuple(found), refused, ranked, seed)
+    sample = GapSample(tuple(found), refused, ranked, k, seed, where)
     if not sample.measured:
         raise UndefinedMetricError(
             f"no class with a spurious concept has {2 * k} ranked images in {where}, as a gap between the {k} highest "
@@ -172,71 +165,14 @@ def gap_sample(
     return sample
 
 
-def predictions_of_store(store: FeatureStore, labels: LabelSpace | None = None) -> Predictions:
-    """Read validation-side predictions from a feature store, which keeps the five best classes of every image.
-
-    ``probability`` is that of the image's class where it is among the five, else 0: below the fifth, not known more
-    exactly. Images without a label, or with a class that the model does not know, are left out.
-
-    Args:
-        store: Features of labelled images.
-        labels: The model's classes; the store's own where left out.
-
-    Raises:
-        StoreError: The store is of other classes, or has none.
-        DataError: It holds no labelled image.
-    """
-    class_ids = store.config.class_ids
-    if labels is not None and labels.class_ids != class_ids:
-        raise StoreError(
-            f"{store.path} has the {len(class_ids)} classes of {store.config.label_space!r}: expected the "
-            f"{len(labels)} of {labels.name!r}."
-        )
-    if not class_ids:
-        raise StoreError(f"{store.path} holds features of a bare encoder: expected a model with classes.")
-    tables = [_part_predictions(part, class_ids) for part in store.parts]
-    table = pa.concat_tables(tables) if tables else PREDICTIONS_SCHEMA.empty_table()
-    if not len(table):
-        raise DataError(f"{store.path} holds no labelled image: expected the features of labelled images.")
-    return Predictions(table.to_pandas())
-
-
-def _part_predictions(part: FeaturePart, class_ids: tuple[str, ...]) -> pa.Table:
-    rows = part.rows(["key", "sha256", "class_id", "label", "top5_index", "top5_probability"])
-    rows = rows.filter(pc.fill_null(pc.greater_equal(rows["label"], 0), False))
-    count = len(rows)
-    index = _flat(rows["top5_index"]).fill_null(-1).to_numpy(zero_copy_only=False).reshape(count, -1)
-    probability = _flat(rows["top5_probability"]).to_numpy(zero_copy_only=False).reshape(count, -1)
-    if index.shape != probability.shape or (count and not (index[:, 0] >= 0).all()):
-        raise DataError(f"part {part.path.name} has labelled images without a predicted class.")
-    label = rows["label"].to_numpy()
-    known = index >= 0  # a model of fewer than five classes fills up with -1
-    offsets = pa.array(np.concatenate([[0], known.sum(axis=1).cumsum()]).astype(np.int32))
-    names = np.asarray(class_ids, dtype=object)
-    columns = {
-        "side": pa.array(["validation"] * count, pa.string()),
-        "class_id": pa.array(names[label], pa.string()),
-        "concept_id": pa.nulls(count, pa.string()),
-        "name": rows["key"],
-        "sha256": pa.array([h.hex() if h is not None else None for h in rows["sha256"].to_pylist()], pa.string()),
-        "probability": np.where(index == label[:, None], probability, 0).sum(axis=1).astype(np.float64),
-        "predicted_id": pa.array(names[index[:, 0]], pa.string()),
-        "top5_id": pa.ListArray.from_arrays(offsets, pa.array(names[index[known]], pa.string())),
-        "top5_probability": pa.ListArray.from_arrays(offsets, pa.array(probability[known], pa.float32())),
-    }
-    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
-
-
-def _flat(lists: pa.ChunkedArray) -> pa.Array:
-    flat = pc.list_flatten(lists.combine_chunks())
-    return flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
-
-
 def _joined(predictions: Predictions, rankings: Rankings, where: str) -> pd.DataFrame:
+    splits = sorted(set(rankings.table["split"]))
+    if len(splits) != 1:
+        raise DataError(f"{where} gives ranked images of the splits {splits}: expected those of one split.")
     keys = ["class_id", "sha256"]
     results = predictions.of("validation")[[*keys, "predicted_id"]].drop_duplicates(keys)
     results = results.assign(correct=results["predicted_id"] == results["class_id"]).drop(columns="predicted_id")
-    columns = [*keys, "class_name", "control", "rank", "percentile"]
+    columns = ["split", *keys, "class_name", "control", "rank", "percentile"]
     ranked = rankings.table[columns].merge(results, how="left", on=keys, validate="many_to_one")
     missing = ranked["correct"].isna()
     if missing.any():

@@ -44,7 +44,7 @@ def class_rng(seed: int, class_id: str, side: int) -> np.random.Generator:
 
     Args:
         seed: Of the evaluation.
-        class_id: The class.
+        class_id: The class; empty for draws of classes themselves.
         side: 0 validation, 1 spurious, 2 highest and 3 lowest spuriosity.
     """
     return np.random.default_rng([seed, crc32(class_id.encode()), side])
