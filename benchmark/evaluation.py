@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel
 from torch import nn
 
+from spurious_imagenet.benchmark.checks import check_labels, check_transform, labels_remark
+from spurious_imagenet.benchmark.gaps import gap_record
 from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Protocol
-from spurious_imagenet.benchmark.inference import ImageRunner, softmax
-from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
+from spurious_imagenet.benchmark.inference import softmax, top_k
+from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
 from spurious_imagenet.benchmark.models import Classifier, LabelSpace, imagenet_label_space, load_classifier
-from spurious_imagenet.benchmark.record import ClassRecord, EvalRecord, Means
+from spurious_imagenet.benchmark.outputs import ImageOutputs, LabelledImages
+from spurious_imagenet.benchmark.passes import ImagePasses, Measuring, describe_transform
+from spurious_imagenet.benchmark.predictions import Predictions
+from spurious_imagenet.benchmark.rankings import Rankings
+from spurious_imagenet.benchmark.record import EvalRecord
 from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
-from spurious_imagenet.benchmark.validation import validation_images
-from spurious_imagenet.errors import ConfigError, DataError, ModelError
+from spurious_imagenet.benchmark.summary import summarise
+from spurious_imagenet.errors import ConfigError, ModelError
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "measure", "short_name"]
 
 Transform = Preprocess | Callable[[Any], torch.Tensor]
+
+_ROWS = 512
 
 
 def evaluate(
@@ -41,13 +50,20 @@ def evaluate(
     device: str = "auto",
     backend: str = "auto",
     workers: int | None = None,
+    outputs: str | Path | None = None,
+    rankings: str | Path | Rankings | None = None,
+    mitigations: Sequence[str | Path] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    name: str | None = None,
 ) -> EvalRecord:
     """Measure how much a model relies on the spurious features of a dataset.
 
     Args:
         model: A model spec, a Classifier, or any ``torch.nn.Module`` from normalised images to logits.
         dataset: A published dataset: folder, Hub id or ``datasets.Dataset``.
-        val: Validation images of the same classes: shards, or a folder with one sub-folder a class.
+        val: Validation images: shards, or a folder with one sub-folder a class. Those of every class that the model
+            knows are classified.
         protocol: How images are prepared; see :class:`~spurious_imagenet.benchmark.images.Protocol`.
         transform: For a bare module: its transform. A callable can only be used with ``protocol="standard"``.
         labels: For a bare module: its label space; ImageNet-1k where left out.
@@ -55,48 +71,78 @@ def evaluate(
         device: Where to run.
         backend: How to run; see :data:`~spurious_imagenet.benchmark.models.BACKENDS`.
         workers: Decoding threads.
+        outputs: Folder in which features and logits of the images are kept, so that no later evaluation decodes them
+            again and a killed one goes on; nothing is kept where left out.
+        rankings: Folder of ``spurious rank``, or rankings: adds the spurious gaps of the validation images (SR §4.2).
+        mitigations: Files of ``spurious spufix`` or ``spurious tune``; each adds a record to the result's
+            ``mitigated``, from the same features and logits.
+        resamples: Bootstrap resamples of the confidence intervals.
+        seed: Of the resamples; models compared with each other need the same.
+        name: A short name for tables; made of the spec where left out.
 
     Returns:
         Per-class and per-concept values and their means; higher ``spurious_ap`` and ``spurious_auc`` are better.
+        ``record.save(path)`` writes the per-image predictions beside the record.
 
     Raises:
         ConfigError: The protocol or the transform cannot be used.
         DataError: A class of the dataset has no validation images, or a spurious image cannot be read.
-        ModelError: The model cannot be loaded or lacks a class of the dataset.
+        ModelError: The model cannot be loaded, lacks a class of the dataset, gives NaN or infinite logits, or was given
+            labels that are off by one.
+        StoreError: ``outputs`` holds something else.
     """
-    chosen = Protocol(protocol)
+    how = Measuring(
+        outputs=Path(outputs) if outputs is not None else None,
+        rankings=Rankings.load(rankings) if isinstance(rankings, str | Path) else rankings,
+        rankings_name=str(rankings) if isinstance(rankings, str | Path) else "rankings",
+        resamples=resamples,
+        seed=seed,
+        device=device,
+        backend=backend,
+        workers=workers,
+    )
     classifier = _as_classifier(model, transform, labels, image_size)
-    data = SpuriousDataset(dataset)
-    missing = [c for c in data.class_names if c not in classifier.labels]
-    if missing:
-        raise ModelError(
-            f"{classifier.spec} has no output for {len(missing)} classes of the dataset, such as {missing[0]!r}: its "
-            f"label space is {classifier.labels.name!r}."
-        )
-    transforms = [classifier.preprocess.for_protocol(chosen, side) for side in ("validation", "spurious")]
-    runner = ImageRunner(
-        classifier.backend(backend, device=device, workers=workers), classifier.preprocess, workers=workers
-    )
-    validation, rejects = _score_validation(runner, transforms[0], str(val), data, classifier)
-    spurious = _score_spurious(runner, transforms[1], data, classifier)
-    classes, concepts = _records(data, validation, spurious)
-    return EvalRecord(
-        code_version=version("spurious-imagenet"),
-        model=classifier.spec,
-        weights_sha256=classifier.weights_sha256,
-        label_space=classifier.labels.name,
-        protocol=chosen,
-        validation_transform=_describe(transforms[0]),
-        spurious_transform=_describe(transforms[1]),
-        backend=runner.backend.name,
-        dataset=data.name,
-        dataset_sha256=data.sha256(),
-        validation=str(val),
-        classes=tuple(classes),
-        concepts=tuple(concepts),
-        mean=_means(classes),
-        validation_rejects=tuple(rejects),
-    )
+    data = dataset if isinstance(dataset, SpuriousDataset) else SpuriousDataset(dataset)
+    chosen = Protocol(protocol)
+    first, *others = measure(
+        classifier, data, str(val), how, {chosen: mitigations}, name=name or short_name(classifier.spec)
+    )[chosen]
+    return first.carrying(first.read_predictions(), tuple(others))
+
+
+def measure(
+    classifier: Classifier,
+    data: SpuriousDataset,
+    val: str,
+    how: Measuring,
+    wanted: dict[Protocol, Sequence[str | Path]],
+    *,
+    name: str,
+) -> dict[Protocol, list[EvalRecord]]:
+    """Measure one model under some protocols, each with some mitigations, from one pass over the images a transform.
+
+    Returns:
+        For each protocol the model's own record, then one for each of its mitigations; all carry their predictions.
+
+    Raises:
+        SpuriousImagenetError: See :func:`evaluate`.
+    """
+    _check_classes(classifier, data)
+    if isinstance(classifier.preprocess, CustomTransform):
+        check_transform(classifier.preprocess, classifier.spec)
+    for protocol in wanted:
+        classifier.preprocess.for_protocol(protocol, "spurious")  # refused before anything is run
+    applied = {p: [load_mitigation(file, classifier) for file in files] for p, files in wanted.items()}
+    with _folder(how.outputs) as root:
+        passes = ImagePasses(classifier, data, val, root, how)
+        return {protocol: _records(passes, protocol, found, name) for protocol, found in applied.items()}
+
+
+def short_name(spec: str) -> str:
+    """Return what to call a model in tables and file names: its architecture, or its file without folder and suffix."""
+    address = spec.partition(":")[2].partition("?")[0].partition("@")[0] or spec
+    last = address.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", last.removesuffix(".safetensors")).strip("-.") or "model"
 
 
 def _as_classifier(
@@ -111,116 +157,105 @@ def _as_classifier(
     return Classifier.from_module(model, transform, labels or imagenet_label_space())
 
 
-def _describe(transform: Preprocess | CustomTransform) -> dict[str, Any]:
-    if isinstance(transform, BaseModel):
-        return transform.model_dump(mode="json")
-    return {"custom": " ".join(str(transform.transform).split())[:500], "size": transform.size}
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Per image: its group, the probability of its class, and whether it was classified as it."""
-
-    groups: list[tuple[str, str]]
-    probability: NDArray[np.float64]
-    predicted: NDArray[np.bool_]
-
-    def of(self, class_id: str, concept: str | None = None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        mask = np.array([g[0] == class_id and concept in {None, g[1]} for g in self.groups], bool)
-        return self.probability[mask], self.predicted[mask]
-
-
-def _score(
-    runner: ImageRunner,
-    transform: Preprocess | CustomTransform,
-    images: Iterable[tuple[str, str, Callable[[], bytes]]],
-    labels: LabelSpace,
-) -> tuple[_Scores, list[tuple[str, str]]]:
-    """Score (class id, second name, reader) triples; return the scores and (second name, reason) of rejects."""
-    seen: list[tuple[str, str]] = []
-
-    def readers() -> Iterable[Callable[[], bytes]]:
-        for class_id, name, read in images:
-            seen.append((class_id, name))
-            yield read
-
-    groups, probabilities, predictions, rejects = [], [], [], []
-    for output in runner.run(readers(), transform):
-        rejects += [(seen[i][1], reason) for i, reason in output.rejects]
-        if not len(output.index):
-            continue
-        if not np.isfinite(output.logits).all():
-            raise ModelError("the model gave NaN or infinite logits: expected finite numbers.")
-        probability = softmax(output.logits)
-        target = np.array([labels.index(seen[i][0]) for i in output.index])
-        probabilities.append(probability[np.arange(len(target)), target])
-        predictions.append(output.logits.argmax(axis=1) == target)
-        groups += [seen[i] for i in output.index]
-    if not groups:
-        return _Scores([], np.zeros(0), np.zeros(0, bool)), rejects
-    return _Scores(groups, np.concatenate(probabilities), np.concatenate(predictions)), rejects
-
-
-def _score_validation(
-    runner: ImageRunner, transform: Any, val: str, data: SpuriousDataset, classifier: Classifier
-) -> tuple[_Scores, list[tuple[str, str]]]:
-    unusable: list[tuple[str, str]] = []
-    found = validation_images(val, data.class_names, classifier.labels, unusable)
-    scores, rejects = _score(runner, transform, ((i.class_id, i.name, i.read) for i in found), classifier.labels)
-    have = {class_id for class_id, _ in scores.groups}
-    missing = [c for c in data.class_names if c not in have]
+def _check_classes(classifier: Classifier, data: SpuriousDataset) -> None:
+    missing = [c for c in data.class_names if c not in classifier.labels]
     if missing:
-        raise DataError(f"{val} has no readable validation image of {len(missing)} classes, such as {missing[0]!r}.")
-    return scores, unusable + rejects
-
-
-def _score_spurious(runner: ImageRunner, transform: Any, data: SpuriousDataset, classifier: Classifier) -> _Scores:
-    images = ((i.class_id, i.concept_id, partial(bytes, i.data)) for i in data)
-    scores, rejects = _score(runner, transform, images, classifier.labels)
-    if rejects:
-        concept, reason = rejects[0]
-        raise DataError(
-            f"{len(rejects)} images of dataset {data.name} cannot be read, the first of concept {concept!r}: {reason}."
+        raise ModelError(
+            f"{classifier.spec} has no output for {len(missing)} classes of the dataset, such as {missing[0]!r}: its "
+            f"label space is {classifier.labels.name!r}."
         )
-    return scores
+
+
+@contextmanager
+def _folder(outputs: Path | None) -> Iterator[Path]:
+    if outputs is not None:
+        yield outputs
+        return
+    with TemporaryDirectory(prefix="spurious-outputs-") as directory:
+        yield Path(directory)
 
 
 def _records(
-    data: SpuriousDataset, validation: _Scores, spurious: _Scores
-) -> tuple[list[ClassRecord], list[ClassRecord]]:
-    classes = [
-        _record(data, class_id, None, validation.of(class_id), spurious.of(class_id)) for class_id in data.class_names
-    ]
-    concepts = [
-        _record(data, class_id, concept, validation.of(class_id), spurious.of(class_id, concept))
-        for class_id, concept in sorted(set(data.concepts))
-    ]
-    return classes, concepts
+    passes: ImagePasses, protocol: Protocol, mitigations: Sequence[LogitMitigation], name: str
+) -> list[EvalRecord]:
+    classifier = passes.classifier
+    validation, spurious = passes.side(protocol, "validation"), passes.side(protocol, "spurious")
+    own = _predictions((validation, spurious), classifier, None)
+    check_labels(own, classifier.labels, classifier.spec)
+    shared = {
+        "code_version": version("spurious-imagenet"),
+        "model": classifier.spec,
+        "weights_sha256": classifier.weights_sha256,
+        "label_space": classifier.labels.name,
+        "protocol": protocol,
+        "validation_transform": describe_transform(classifier.preprocess.for_protocol(protocol, "validation")),
+        "spurious_transform": describe_transform(classifier.preprocess.for_protocol(protocol, "spurious")),
+        "backend": passes.runner.backend.name,
+        "dataset": passes.data.name,
+        "dataset_sha256": _hash(spurious[0].table, ["class_id", "concept_id", "sha256"]),
+        "validation": passes.val,
+        "validation_sha256": _hash(validation[0].table, ["class_id", "sha256"]),
+        "parameters": sum(p.numel() for p in classifier.network.parameters()),
+        "validation_rejects": (*passes.unusable, *((i.name, reason) for i, reason in validation[0].rejects)),
+    }
+    records = []
+    for mitigation in (None, *mitigations):
+        predictions = own if mitigation is None else _predictions((validation, spurious), classifier, mitigation)
+        about: dict[str, Any] = {"name": name}
+        if mitigation is not None:
+            about = {"name": f"{name} + {Path(mitigation.record.file).stem}", "mitigation": mitigation.record}
+        records.append(_record(predictions, passes, shared | about))
+    return records
 
 
-def _record(
-    data: SpuriousDataset,
-    class_id: str,
-    concept_id: str | None,
-    validation: tuple[NDArray[np.float64], NDArray[np.bool_]],
-    spurious: tuple[NDArray[np.float64], NDArray[np.bool_]],
-) -> ClassRecord:
-    positives, negatives = len(validation[0]), len(spurious[0])
-    return ClassRecord(
-        class_id=class_id,
-        class_name=data.class_names[class_id],
-        concept_id=concept_id,
-        validation_images=positives,
-        spurious_images=negatives,
-        spurious_ap=spurious_ap(validation[0], spurious[0]),
-        chance_ap=positives / (positives + negatives),
-        spurious_auc=spurious_auc(validation[0], spurious[0]),
-        validation_probability=float(validation[0].mean()),
-        spurious_probability=float(spurious[0].mean()),
-        validation_predicted=float(validation[1].mean()),
-        spurious_predicted=float(spurious[1].mean()),
+def _record(predictions: Predictions, passes: ImagePasses, about: dict[str, Any]) -> EvalRecord:
+    how, gaps = passes.how, None
+    summary = summarise(predictions, passes.data.class_names, how.resamples, how.seed)
+    if how.rankings is not None:
+        gaps = gap_record(predictions, how.rankings, resamples=how.resamples, seed=how.seed, where=how.rankings_name)
+    remark = labels_remark(predictions, passes.classifier.labels)
+    record = EvalRecord(**about, **vars(summary), gaps=gaps, remarks=(remark,) if remark else ())
+    return record.carrying(predictions)
+
+
+def _predictions(
+    sides: Sequence[tuple[LabelledImages, ImageOutputs]], classifier: Classifier, mitigation: LogitMitigation | None
+) -> Predictions:
+    """Read the outputs of all images in blocks; the rows come out in an order that only the images decide."""
+    blocks = [
+        _predicted(images.table.iloc[i : i + _ROWS], outputs, classifier, mitigation)
+        for images, outputs in sides
+        for i in range(0, len(images.table), _ROWS)
+    ]
+    table = pd.concat(blocks, ignore_index=True)
+    order = ["class_id", "concept_id", "sha256", "name"]
+    first = table["side"] == "spurious"
+    table = table.assign(_first=first).sort_values(["_first", *order], kind="stable", ignore_index=True)
+    return Predictions(table.drop(columns="_first"))
+
+
+def _predicted(
+    rows: pd.DataFrame, outputs: ImageOutputs, classifier: Classifier, mitigation: LogitMitigation | None
+) -> pd.DataFrame:
+    features, logits = outputs.read(rows["sha256"].tolist())
+    if mitigation is not None:
+        logits = mitigation.corrected(features, logits)
+        if not np.isfinite(logits).all():
+            raise ModelError(
+                f"{mitigation.record.file} makes NaN or infinite logits of {classifier.spec}: expected finite numbers."
+            )
+    labels, probability = classifier.labels, softmax(logits)
+    ids = np.array(labels.class_ids, dtype=object)
+    target = np.array([labels.index(c) for c in rows["class_id"]])
+    best = top_k(logits, 5)
+    return rows.assign(
+        probability=probability[np.arange(len(rows)), target],
+        predicted_id=ids[best[:, 0]],
+        top5_id=ids[best].tolist(),
+        top5_probability=np.take_along_axis(probability, best, axis=1).astype(np.float32).tolist(),
     )
 
 
-def _means(classes: list[ClassRecord]) -> Means:
-    return Means(**{name: float(np.mean([getattr(c, name) for c in classes])) for name in Means.model_fields})
+def _hash(images: pd.DataFrame, columns: list[str]) -> str:
+    lines = sorted("\t".join(row) + "\n" for row in images[columns].itertuples(index=False))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

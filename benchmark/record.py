@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from spurious_imagenet.benchmark.images import Protocol
+from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.io import write_json
+from spurious_imagenet.io import sha256_file, write_json
 
 __all__ = ["ClassGap", "ClassRecord", "CurvePoint", "EvalRecord", "GapRecord", "Interval", "Means", "Mitigation"]
 
@@ -155,15 +156,59 @@ class EvalRecord(BaseModel):
     accuracy_interval: Interval
     accuracy_images: int
     gaps: GapRecord | None = None
-    predictions: str
-    """File of the per-image predictions, beside the record."""
-    predictions_sha256: str
+    predictions: str = ""
+    """File of the per-image predictions, beside the record; empty until the record is saved."""
+    predictions_sha256: str = ""
     validation_rejects: tuple[tuple[str, str], ...] = ()
     """Validation images that could not be read, with reasons."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of the numbers must know, such as an accuracy no better than chance; one sentence each."""
+    config: dict[str, Any] = {}
+    """What a sweep was asked for, by which it knows its finished records again."""
 
-    def save(self, path: str | Path) -> None:
-        """Write the record as JSON, whole or not at all."""
-        write_json(path, self.model_dump(mode="json"))
+    _carried: Predictions | None = PrivateAttr(default=None)
+    _folder: Path | None = PrivateAttr(default=None)
+    _mitigated: tuple[EvalRecord, ...] = PrivateAttr(default=())
+
+    @property
+    def mitigated(self) -> tuple[EvalRecord, ...]:
+        """One further record for each mitigation that :func:`~spurious_imagenet.evaluate` was given."""
+        return self._mitigated
+
+    def carrying(self, predictions: Predictions, mitigated: tuple[EvalRecord, ...] = ()) -> EvalRecord:
+        """Return the same record with its per-image predictions, which :meth:`save` writes beside it."""
+        record = self.model_copy()
+        record._carried, record._mitigated = predictions, mitigated
+        return record
+
+    def read_predictions(self) -> Predictions:
+        """Return the per-image predictions: those just made, or the file beside the record.
+
+        Raises:
+            DataError: The file is missing, or not the one that belongs to the record.
+        """
+        if self._carried is not None:
+            return self._carried
+        file = (self._folder or Path()) / self.predictions
+        if not self.predictions or not file.is_file() or sha256_file(file) != self.predictions_sha256:
+            raise DataError(f"{file} is missing or not the predictions of the record of {self.name}.")
+        return Predictions.load(file)
+
+    def save(self, path: str | Path) -> EvalRecord:
+        """Write the record as JSON and its predictions beside it, each whole or not at all.
+
+        Returns:
+            The record as it was written, with the name and hash of the predictions file.
+        """
+        target, changes = Path(path), {}
+        if self._carried is not None:
+            file = target.with_name(f"{target.stem}.predictions.parquet")
+            self._carried.save(file)
+            changes = {"predictions": file.name, "predictions_sha256": sha256_file(file)}
+        saved = self.model_copy(update=changes)
+        saved._carried, saved._folder, saved._mitigated = None, target.parent, ()
+        write_json(target, saved.model_dump(mode="json"))
+        return saved
 
     @classmethod
     def load(cls, path: str | Path) -> EvalRecord:
@@ -173,6 +218,8 @@ class EvalRecord(BaseModel):
             DataError: The file is no record of this schema.
         """
         try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+            record = cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} is not an evaluation record: {' '.join(str(error).split())[:200]}") from error
+        record._folder = Path(path).parent
+        return record

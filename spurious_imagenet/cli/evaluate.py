@@ -6,42 +6,129 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from spurious_imagenet.benchmark.evaluation import evaluate
 from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.record import EvalRecord, Means
-from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers
+from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means
+from spurious_imagenet.benchmark.sweep import SweepConfig, SweepResult, read_models, run_sweep
+from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar, validated
+from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["command"]
 
 
 def command(
-    model: Annotated[str, typer.Option(help="Model spec, such as timm:resnet50.a1_in1k.")],
     dataset: Annotated[str, typer.Option(help="Dataset folder written by `spurious publish`, or a Hub id.")],
     val: Annotated[str, typer.Option(help="Validation images: shards, or a folder with one sub-folder a class.")],
-    out: Annotated[Path, typer.Option(help="Record to write (JSON).")],
-    protocol: Annotated[Protocol, typer.Option(help="paper: as published; standard: the model's own transform.")],
+    out: Annotated[Path, typer.Option(help="Record to write (JSON); with --models a folder, gone on with if there.")],
+    model: Annotated[str | None, typer.Option(help="Model spec, such as timm:resnet50.a1_in1k.")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="YAML list of models: model, and if wanted name, image_size, mitigations.")
+    ] = None,
+    protocol: Annotated[
+        list[Protocol] | None,
+        typer.Option(help="paper: as published; standard: the model's own transform. With --models both if not given."),
+    ] = None,
+    rankings: Annotated[str | None, typer.Option(help="Folder of `spurious rank`: adds the spurious gaps.")] = None,
+    outputs: Annotated[
+        Path | None, typer.Option(help="Folder that keeps features and logits; with --models OUT/outputs.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the intervals.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resamples; the same for models to be compared.", min=0)] = 0,
     image_size: ImageSize = None,
     device: Device = "auto",
     backend: Backend = "auto",
     workers: Workers = None,
 ) -> None:
-    """Measure how much a model relies on a dataset's spurious features."""
+    """Measure how much one model, or each of many, relies on a dataset's spurious features."""
+    if (model is None) == (models is None):
+        raise ConfigError("--model SPEC or --models FILE: expected exactly one of them.")
+    if models is not None:
+        if image_size is not None:
+            raise ConfigError("--image-size goes with --model: give `image_size:` for each model of the --models file.")
+        config = validated(
+            SweepConfig,
+            models=read_models(models),
+            dataset=dataset,
+            val=val,
+            out=out,
+            **({"protocols": tuple(dict.fromkeys(protocol))} if protocol else {}),
+            outputs=outputs,
+            rankings=rankings,
+            resamples=resamples,
+            seed=seed,
+            device=device,
+            backend=backend,
+            workers=workers,
+        )
+        _sweep(config)
+        return
+    if protocol is None or len(protocol) != 1:
+        raise ConfigError("--model needs one --protocol: paper (as published) or standard (the model's own transform).")
     record = evaluate(
-        model, dataset, val, protocol=protocol, image_size=image_size, device=device, backend=backend, workers=workers
-    )
-    record.save(out)
-    console = Console()
-    console.print(_table(record))
-    console.print(_LEGEND, highlight=False, markup=False)
-    console.print(f"protocol {record.protocol.value}, record {out}", highlight=False, markup=False, soft_wrap=True)
+        str(model),
+        dataset,
+        val,
+        protocol=protocol[0],
+        image_size=image_size,
+        device=device,
+        backend=backend,
+        workers=workers,
+        outputs=outputs,
+        rankings=rankings,
+        resamples=resamples,
+        seed=seed,
+    ).save(out)
+    _remarks([record])
+    _print(_table(record), _LEGEND, f"{_whole(record)}\nprotocol {record.protocol.value}, record {out}")
+
+
+def _sweep(config: SweepConfig) -> None:
+    with progress_bar("images") as bar:
+        tasks = {m.name: bar.add_task(m.name, total=None, note="", visible=False) for m in config.models}
+
+        def show(name: str, images: int) -> None:
+            bar.update(tasks[name], advance=images, visible=True)
+
+        def tell(sentence: str) -> None:
+            bar.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+        result = run_sweep(config, tell=tell, progress=show)
+    _remarks(result.records)
+    found = len(result.records) - result.made
+    where = f"{config.out}: {len(result.records)} records ({result.made} made now, {found} found)."
+    if result.records:
+        _print(_sweep_table(result), _LEGEND + _SWEEP_LEGEND, where)
+    if result.failures:
+        name, reason = result.failures[0]
+        failed = f"{len(result.failures)} of the models failed, the first {name}: {reason}"
+        raise DataError(failed if failed.endswith(".") else f"{failed}.")
+
+
+def _remarks(records: list[EvalRecord] | tuple[EvalRecord, ...]) -> None:
+    for record in records:
+        for remark in record.remarks:
+            text = f"warning: {record.name}, protocol {record.protocol.value}: {remark}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 _LEGEND = """\
 AP: spurious_ap, average precision, the published "mAUC"; chance: its value for a model that cannot tell class from cue.
 AUC: spurious_auc, ROC AUC, 0.5 by chance. p: mean probability of the class. as k: share classified as the class."""
+
+_SWEEP_LEGEND = """
+acc.: accuracy on all validation images. p spur., as k: of spurious images. gap: accuracy on the validation images of
+highest less that of lowest spuriosity. Below a value: its 95 % bootstrap interval over images and, of means, classes."""
+
+
+def _print(table: Table, legend: str, last: str) -> None:
+    results = Console()
+    results.print(table)
+    for text in (legend, last):
+        results.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(record: EvalRecord) -> Table:
@@ -71,3 +158,48 @@ def _values(c: Means) -> list[str]:
         f"{c.validation_predicted:.0%}",
         f"{c.spurious_predicted:.0%}",
     ]
+
+
+def _between(interval: Interval) -> str:
+    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _whole(record: EvalRecord) -> str:
+    """Say in a line what the table's rows do not: the means with their intervals, the accuracy, the gap."""
+    mean, intervals = record.mean, record.mean_intervals
+    parts = [
+        f"mean AP {mean.spurious_ap:.3f} {_between(intervals['spurious_ap'])}",
+        f"mean AUC {mean.spurious_auc:.3f} {_between(intervals['spurious_auc'])}",
+        f"accuracy on {record.accuracy_images} images {record.accuracy:.3f} {_between(record.accuracy_interval)}",
+    ]
+    if record.gaps is not None:
+        parts.append(f"spurious gap {record.gaps.gap:.3f} {_between(record.gaps.gap_interval)}")
+    return "; ".join(parts) + " (95 % bootstrap intervals)"
+
+
+def _sweep_table(result: SweepResult) -> Table:
+    gaps = any(record.gaps is not None for record in result.records)
+    table = Table(padding=(0, 1), box=SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
+    table.add_column("protocol", no_wrap=True)
+    for header in ("acc. ↑", "AP ↑", "chance", "AUC ↑", "p spur. ↓", "as k ↓", *(["gap ↓"] if gaps else [])):
+        table.add_column(header, justify="right", no_wrap=True)
+    for r in result.records:
+        mean, intervals = r.mean, r.mean_intervals
+        cells = [
+            _with_interval(r.accuracy, r.accuracy_interval),
+            _with_interval(mean.spurious_ap, intervals["spurious_ap"]),
+            f"{mean.chance_ap:.3f}",
+            _with_interval(mean.spurious_auc, intervals["spurious_auc"]),
+            f"{mean.spurious_probability:.3f}",
+            f"{mean.spurious_predicted:.0%}",
+        ]
+        if gaps:
+            cells.append("" if r.gaps is None else _with_interval(r.gaps.gap, r.gaps.gap_interval))
+        table.add_row(r.name, r.protocol.value, *cells)
+    return table
+
+
+def _with_interval(value: float, interval: Interval) -> str:
+    """Write the interval below the value, so that a table fits a narrow terminal."""
+    return f"{value:.3f}\n{interval.low:.2f}–{interval.high:.2f}"

@@ -80,8 +80,17 @@ def test_equals_the_computation_by_hand(world: tuple[str, Path], protocol: str, 
 
 def test_record_survives_its_file(world: tuple[str, Path], tmp_path: Path) -> None:
     record = evaluate(world[0], _dataset(), world[1], device="cpu", backend="eager")
-    record.save(tmp_path / "r.json")
-    assert EvalRecord.load(tmp_path / "r.json") == record
+    saved = record.save(tmp_path / "r.json")
+    found = EvalRecord.load(tmp_path / "r.json")
+    assert found == saved
+    changed = {"predictions", "predictions_sha256"}
+    assert found.model_dump(exclude=changed) == record.model_dump(exclude=changed)
+    made, read = record.read_predictions().table, found.read_predictions().table
+    assert (len(read), found.predictions) == (24 + 12, "r.predictions.parquet")
+    assert made["sha256"].tolist() == read["sha256"].tolist()
+    (tmp_path / "r.predictions.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match="not the predictions of the record"):
+        found.read_predictions()
     (tmp_path / "r.json").write_text("{}")
     with pytest.raises(DataError, match="not an evaluation record"):
         EvalRecord.load(tmp_path / "r.json")
