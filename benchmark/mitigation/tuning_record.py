@@ -1,0 +1,192 @@
+"""What a tuning was asked for, and what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from spurious_imagenet.benchmark.record import CurvePoint, Interval
+from spurious_imagenet.errors import DataError
+
+__all__ = [
+    "Change",
+    "Check",
+    "Estimate",
+    "Method",
+    "MethodRecord",
+    "SeedRecord",
+    "StoppedBy",
+    "TuningConfig",
+    "TuningRecord",
+]
+
+Method = Literal["low", "random", "errors"]
+StoppedBy = Literal["gap", "accuracy", "steps"]
+
+
+class TuningConfig(BaseModel):
+    """How to tune a head (SR section 4.3 and appendix F)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = "low"
+    """Which images of each class with a spurious concept: those of lowest spuriosity, random ones, or errors."""
+    per_class: PositiveInt = 100
+    recipe: Literal["replay", "published"] = "replay"
+    """``published``: only images of classes with a spurious concept, until the gap is closed or the steps are over.
+    ``replay``: as many random images of every other class too, and no further than ``accuracy_loss`` allows."""
+    seeds: PositiveInt = 3
+    stop_gap: float = Field(default=0.05, gt=-1, lt=1)
+    """Stop once the gap on the stopping half is below it."""
+    accuracy_loss: float = Field(default=0.02, ge=0, le=1)
+    """Accuracy on the stopping half that the recipe ``replay`` may cost."""
+    k: PositiveInt | None = None
+    """Images on either side of a class's gap within a half; None: 10, or 5 to 9 where the smallest half has fewer."""
+    stop_on_reported: bool = False
+    """Stop on all validation images and report on the same ones, as the papers' code does: the result flatters."""
+    short_classes: Literal["use", "refuse"] = "use"
+    """What to do where a class has fewer ranked training images than ``per_class``."""
+    step_size: float = Field(default=2.0, gt=0)
+    """Most that one step changes a logit of an average image: Adam's learning rate times the mean of ``sum |φ|``."""
+    batch_size: PositiveInt = 128
+    max_steps: PositiveInt = 1500
+    check_every: PositiveInt = 10
+    """Steps between two looks at the stopping half."""
+    baselines: bool = False
+    """Also tune by the other two methods."""
+    resamples: int = Field(default=1000, ge=2)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods that are run, the one whose head is kept first."""
+        every: tuple[Method, ...] = ("low", "random", "errors")
+        return (self.method, *(m for m in every if self.baselines and m != self.method))
+
+
+class Check(BaseModel):
+    """One look at the stopping half."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    gap: float
+    accuracy: float
+
+
+class Estimate(BaseModel):
+    """A value, and its interval over resampled images and classes; over seeds it is their mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    interval: Interval
+
+
+class Change(BaseModel):
+    """A value before and after tuning, on the same images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+    """After minus before, resampled alike."""
+
+
+class SeedRecord(BaseModel):
+    """One run of one method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    steps: int
+    """Steps of the head that was kept."""
+    epochs: float
+    """The same as passes over the images."""
+    stopped_by: StoppedBy
+    """``gap``: it was closed; ``accuracy``: later steps cost too much of it; ``steps``: there were no more."""
+    stopping_gap: float
+    reported_gap: float
+    stopping_accuracy: float
+    reported_accuracy: float
+    checks: tuple[Check, ...]
+
+
+class MethodRecord(BaseModel):
+    """One way to choose the images, over all seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method
+    images: int
+    """Images that were tuned on, replayed ones included."""
+    gap: Change
+    """On the reported half, classes counting the same."""
+    stopping_gap: Change
+    accuracy: Change
+    """On all images of the reported half, those of classes without a spurious concept included."""
+    tuned_accuracy: Change
+    """The same of the classes with a spurious concept alone."""
+    other_accuracy: Change | None
+    """The same of the other classes; None where there are none."""
+    closed: float | None
+    """Share of the gap that is closed on the reported half; None where there was no gap to close."""
+    closed_interval: Interval | None
+    """None where the gap before tuning may as well be 0 or below."""
+    curve: tuple[CurvePoint, ...]
+    """Accuracy against spuriosity percentile on the reported half, after tuning."""
+    seeds: tuple[SeedRecord, ...]
+
+
+class TuningRecord(BaseModel):
+    """A tuning; ``tuning.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    code_version: str
+    model: str
+    weights_sha256: str
+    label_space: str
+    features: str
+    val_features: str
+    rankings: str
+    config: TuningConfig
+    k: int
+    learning_rate: float
+    """Adam's, from ``step_size``."""
+    halves: str
+    """How the validation images were split."""
+    tuned_classes: int
+    replayed_classes: int
+    gap_classes: tuple[str, ...]
+    """Ids of the classes over which gaps are means."""
+    refused: dict[str, int] = {}
+    """Class name -> ranked images in the smaller half, where there are fewer than 2k."""
+    short_classes: dict[str, int] = {}
+    """Class id -> ranked training images, where there are fewer than asked for; all of them were used."""
+    stopping_images: int
+    reported_images: int
+    shared_images: int
+    """Validation images in neither half, because they lie in two classes."""
+    excluded_training_images: int
+    """Training images that were not used, because the validation images hold them too."""
+    curve_before: tuple[CurvePoint, ...]
+    methods: tuple[MethodRecord, ...]
+    head: str
+    """Which head was kept."""
+    head_sha256: str
+
+    @classmethod
+    def load(cls, path: str | Path) -> TuningRecord:
+        """Read a record.
+
+        Raises:
+            DataError: The file is no record of this schema.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is not a tuning record: {' '.join(str(error).split())[:200]}") from error

@@ -1,0 +1,143 @@
+"""``spurious tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spurious_imagenet.benchmark.mitigation.tuning import Tuning, tune, write_tuning
+from spurious_imagenet.benchmark.mitigation.tuning_record import Change, MethodRecord, TuningConfig, TuningRecord
+from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.rankings import Rankings
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.cli.options import Device, console, progress_bar, validated
+from spurious_imagenet.errors import StoreError
+from spurious_imagenet.io import is_unused
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Model spec; its linear head is tuned, nothing else changes.")],
+    features: Annotated[Path, typer.Option(help="Feature store of its training images.")],
+    val_features: Annotated[Path, typer.Option(help="Feature store of its validation images.")],
+    rankings: Annotated[Path, typer.Option(help="Rankings of both, of `spurious rank`; any model's.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: head.safetensors and tuning.json.")],
+    method: Annotated[
+        Literal["low", "random", "errors"],
+        typer.Option(help="Images to tune on: of lowest spuriosity, random ones, or misclassified ones."),
+    ] = "low",
+    baselines: Annotated[bool, typer.Option(help="Also tune by the other two methods, to compare.")] = False,
+    per_class: Annotated[int, typer.Option(help="Images of each class with a spurious concept.")] = 100,
+    recipe: Annotated[
+        Literal["replay", "published"],
+        typer.Option(help="published: as in the paper; replay: with random images of the other classes too."),
+    ] = "replay",
+    seeds: Annotated[int, typer.Option(help="Runs of each method; the first one's head is written.")] = 3,
+    stop_gap: Annotated[float, typer.Option(help="Stop once the gap on the stopping half is below this.")] = 0.05,
+    accuracy_loss: Annotated[
+        float, typer.Option(help="Accuracy on the stopping half that the recipe replay may cost.")
+    ] = 0.02,
+    k: Annotated[int | None, typer.Option(help="Images on either side of a gap; 10, fewer in small halves.")] = None,
+    stop_on_reported: Annotated[
+        bool, typer.Option(help="Stop and report on the same images, as the papers' code does: it flatters.")
+    ] = False,
+    short_classes: Annotated[
+        Literal["use", "refuse"], typer.Option(help="What to do with classes of fewer than --per-class images.")
+    ] = "use",
+    step_size: Annotated[float, typer.Option(help="Most that one step changes a logit of an average image.")] = 2.0,
+    max_steps: Annotated[int, typer.Option(help="Steps at most, of 128 images each.")] = 1500,
+    train_split: Annotated[str, typer.Option(help="The rankings' split of training images.")] = "train",
+    val_split: Annotated[str, typer.Option(help="The rankings' split of validation images.")] = "val",
+    device: Device = "auto",
+) -> None:
+    """Tune a model's head on the images of lowest spuriosity (SR section 4.3).
+
+    One half of the validation images decides when to stop, the other half is reported on. Use the result as head:PATH,
+    or as a mitigation of `spurious evaluate`.
+    """
+    config = validated(
+        TuningConfig,
+        method=method,
+        baselines=baselines,
+        per_class=per_class,
+        recipe=recipe,
+        seeds=seeds,
+        stop_gap=stop_gap,
+        accuracy_loss=accuracy_loss,
+        k=k,
+        stop_on_reported=stop_on_reported,
+        short_classes=short_classes,
+        step_size=step_size,
+        max_steps=max_steps,
+    )
+    if not is_unused(out):
+        raise StoreError(f"{out} already exists: expected a new or empty directory to write to.")
+    ranked = Rankings.load(rankings, train_split), Rankings.load(rankings, val_split)
+    stores = FeatureStore.open(features), FeatureStore.open(val_features)
+    classifier = load_classifier(model, image_size=stores[0].config.preprocess.get("size"))
+    tuning = Tuning(classifier, *stores, ranked, str(rankings), config, device)
+    with progress_bar("runs") as bar:
+        task = bar.add_task("tune", total=None, note="")
+        record, head = tune(
+            tuning,
+            lambda name, seed, done, n: bar.update(task, completed=done, total=n, note=f"{name}, seed {seed}"),
+        )
+    record = write_tuning(out, tuning, record, head)
+    Console(width=None if console.is_terminal else 160).print(_table(record))
+    for line in _remarks(record, out):
+        typer.echo(line)
+
+
+def _table(record: TuningRecord) -> Table:
+    title = f"{record.model}: {len(record.gap_classes)} classes, k {record.k}, {record.config.seeds} seeds"
+    table = Table(title=title, title_justify="left")
+    for name in ("method", "gap before", "after", "closed", "accuracy before", "after", "other classes", "stopped by"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for m in record.methods:
+        other = f"{m.other_accuracy.difference.value:+.1%}" if m.other_accuracy is not None else "none"
+        stops = ", ".join(f"{s.stopped_by} {s.steps}" for s in m.seeds)
+        table.add_row(m.method, *_sides(m.gap), _closed(m), *_sides(m.accuracy), other, stops)
+    return table
+
+
+def _sides(change: Change) -> tuple[str, str]:
+    before, after = (
+        f"{e.value:.1%} ({e.interval.low:.1%}..{e.interval.high:.1%})" for e in (change.before, change.after)
+    )
+    return before, after
+
+
+def _closed(m: MethodRecord) -> str:
+    if m.closed is None:
+        return "no gap"
+    if m.closed_interval is None:
+        return f"{m.closed:.0%} (gap not sure)"
+    return f"{m.closed:.0%} ({m.closed_interval.low:.0%}..{m.closed_interval.high:.0%})"
+
+
+def _remarks(record: TuningRecord, out: Path) -> list[str]:
+    lines = [
+        f"{record.reported_images} images reported on, {record.stopping_images} to stop by; intervals of 95 %.",
+        f"{out / 'head.safetensors'}: {record.head}; use it as head:{out / 'head.safetensors'}.",
+    ]
+    if record.config.stop_on_reported:
+        lines.append("The images reported on also stopped the tuning: these numbers flatter.")
+    if record.short_classes:
+        shown = ", ".join(f"{c} ({n})" for c, n in list(record.short_classes.items())[:3])
+        lines.append(
+            f"{len(record.short_classes)} classes have fewer than {record.config.per_class} ranked training images and "
+            f"gave all they have: {shown}."
+        )
+    if record.refused:
+        shown = ", ".join(f"{c} ({n})" for c, n in list(record.refused.items())[:3])
+        lines.append(
+            f"{len(record.refused)} classes have too few validation images for a gap with k {record.k}: {shown}."
+        )
+    if record.excluded_training_images:
+        lines.append(f"{record.excluded_training_images} training images are validation images too and were not used.")
+    return lines
