@@ -1,1 +1,6 @@
-"""Images whose label may be wrong, and classes whose spurious features collide (SR section 5)."""
+"""Labels that may be wrong, and classes that collide (SR section 5 and appendix H)."""
+
+from spurious_imagenet.builders.label_noise.config import FlagRule, LabelNoiseConfig
+from spurious_imagenet.builders.label_noise.crop import Box, core_box, core_crop
+
+__all__ = ["Box", "FlagRule", "LabelNoiseConfig", "core_box", "core_crop"]
