@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import pyarrow as pa
+
 from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings
 from spurious_imagenet.benchmark.shards import IMAGE_EXTENSIONS, expand_shards, index_shard, open_shard, read_ranges
 from spurious_imagenet.benchmark.shards.remote import local_path
@@ -182,11 +184,11 @@ def join_images(
 
 
 def _dataset(table: Dataset | Rankings) -> Dataset:
-    from datasets import Dataset, Features
+    from datasets import Dataset
 
     if isinstance(table, Rankings):
-        features = Features.from_arrow_schema(RANKINGS_SCHEMA)
-        table = Dataset.from_pandas(table.table[RANKINGS_SCHEMA.names], features=features, preserve_index=False)
+        rows = table.table[RANKINGS_SCHEMA.names]
+        table = Dataset(pa.Table.from_pandas(rows, RANKINGS_SCHEMA, preserve_index=False))
     if not isinstance(table, Dataset):
         raise DataError(f"images cannot be joined with a {type(table).__name__}: expected one split of a dataset.")
     if "image" in table.column_names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from spurious_imagenet.builders.rankings.images import SplitImages
 from spurious_imagenet.builders.rankings.judged import who_judged
 from spurious_imagenet.builders.rankings.ranking import rank_class, ranked_splits
 from spurious_imagenet.builders.rankings.write import write_rankings
-from spurious_imagenet.errors import ConfigError, DataError, ModelError
+from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["RankResult", "rank"]
 
@@ -60,10 +60,11 @@ def rank(config: RankConfig, out: str | Path, *, progress: Progress | None = Non
     bank = ConceptBank.load(config.bank)
     chosen, judged = _choose(bank, config)
     stores = {split: [_store(path, bank) for path in paths] for split, paths in config.features.items()}
-    names = _class_names(bank, stores)
+    images = {split: SplitImages(found) for split, found in stores.items()}
+    names = _class_names(bank, images.values(), next(iter(stores.values()))[0].config.label_space)
     splits = {
-        split: _Split(split, SplitImages(found), chosen, names, config, progress or (lambda *_: None))
-        for split, found in stores.items()
+        split: _Split(split, found, chosen, names, config, progress or (lambda *_: None))
+        for split, found in images.items()
     }
 
     def info() -> RankingsInfo:
@@ -179,16 +180,15 @@ def _store(path: str, bank: ConceptBank) -> FeatureStore:
     return store
 
 
-def _class_names(bank: ConceptBank, stores: dict[str, list[FeatureStore]]) -> dict[str, str]:
+def _class_names(bank: ConceptBank, splits: Iterable[SplitImages], space: str) -> dict[str, str]:
     """Name classes as the bank does; those that it lacks as ImageNet does, where the labels are ImageNet's."""
-    names: dict[str, str] = {}
-    space = next(iter(stores.values()))[0].config.label_space
-    try:
+    rows = zip(bank.table["class_id"], bank.table["class_name"], strict=True)
+    names = {str(class_id): str(name) for class_id, name in rows if name}
+    lacking = {class_id for images in splits for class_id in images.class_ids} - set(names)
+    if lacking and space.startswith("imagenet"):
         labels = imagenet_label_space(space)
-        names.update(zip(labels.class_ids, labels.class_names, strict=True))
-    except ModelError:
-        pass
-    return names | {str(c): str(n) for c, n in zip(bank.table["class_id"], bank.table["class_name"], strict=True) if n}
+        names |= {c: n for c, n in zip(labels.class_ids, labels.class_names, strict=True) if c in lacking}
+    return names
 
 
 def _settings(config: RankConfig) -> dict[str, object]:

@@ -95,4 +95,12 @@ def _show(result: RankResult, config: RankConfig) -> None:
         typer.echo(f"{split}: " + ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in n.items()) + ".")
 
 
-_COUNTED = ("images", "classes", "controls", "unlabelled_images", "repeated_images", "constant_concepts")
+_COUNTED = (
+    "images",
+    "classes",
+    "controls",
+    "classes_without_concept",
+    "unlabelled_images",
+    "repeated_images",
+    "constant_concepts",
+)
