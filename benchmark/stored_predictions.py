@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.benchmark.predictions import PREDICTIONS_SCHEMA, Predictions
@@ -47,9 +50,8 @@ def _part_predictions(part: FeaturePart, class_ids: tuple[str, ...]) -> pa.Table
     rows = part.rows(["key", "sha256", "class_id", "label", "top5_index", "top5_probability"])
     rows = rows.filter(pc.fill_null(pc.greater_equal(rows["label"], 0), False))
     count = len(rows)
-    index = _flat(rows["top5_index"]).fill_null(-1).to_numpy(zero_copy_only=False).reshape(count, -1)
-    probability = _flat(rows["top5_probability"]).to_numpy(zero_copy_only=False).reshape(count, -1)
-    if index.shape != probability.shape or (count and not (index[:, 0] >= 0).all()):
+    index, probability = _of_five(rows["top5_index"]), _of_five(rows["top5_probability"])
+    if len(index) != count or len(probability) != count or not (index[:, 0] >= 0).all():
         raise DataError(f"part {part.path.name} has labelled images without a predicted class.")
     label = rows["label"].to_numpy()
     known = index >= 0  # a model of fewer than five classes fills up with -1
@@ -69,6 +71,7 @@ def _part_predictions(part: FeaturePart, class_ids: tuple[str, ...]) -> pa.Table
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)
 
 
-def _flat(lists: pa.ChunkedArray) -> pa.Array:
-    flat = pc.list_flatten(lists.combine_chunks())
-    return flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+def _of_five(lists: pa.ChunkedArray) -> NDArray[Any]:
+    """Return the (n, 5) values of lists of five; a missing list gives no row, a missing value -1."""
+    flat = pc.fill_null(pc.list_flatten(lists), -1)
+    return np.asarray(flat.to_numpy()).reshape(-1, 5)
