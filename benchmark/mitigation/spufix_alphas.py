@@ -140,8 +140,8 @@ def read_alphas(path: str | Path) -> list[ClassAlphas]:
             has it twice; or an α is NaN or infinite.
     """
     try:
-        table = pq.read_table(path, schema=ALPHAS_SCHEMA)
-    except (OSError, ValueError, pa.ArrowException) as error:
+        table = pq.read_table(path).select(ALPHAS_SCHEMA.names).cast(ALPHAS_SCHEMA)
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} holds no α: expected parquet with {ALPHAS_SCHEMA.names} ({reason}).") from error
     if any(column.null_count for column in table.columns) or not len(table):

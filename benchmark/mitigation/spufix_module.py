@@ -40,6 +40,9 @@ class SpufixCore(nn.Module):
         super().__init__()
         self.core = core
         count, classes = len(correction), correction.classes
+        self.is_identity = not count
+        if self.is_identity:
+            return
         # Each direction adds to its class's column; all other outputs read the last one, which is always 0.
         membership = np.zeros((count, len(classes) + 1), np.float32)
         membership[np.arange(count), np.searchsorted(classes, correction.class_index)] = 1
@@ -53,7 +56,7 @@ class SpufixCore(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the core's (N, D) features and the corrected (N, K) logits of normalised images."""
         features, logits = self.core(images)
-        if not len(self.offsets):
+        if self.is_identity:
             return features, logits
         parts = functional.relu(functional.linear(features.to(self.readouts.dtype), self.readouts, self.offsets))
         removed = parts @ self.membership
@@ -106,7 +109,7 @@ def spufix(model: nn.Module, correction: Spufix | str | Path) -> SpufixModule:
     core = hooked if hooked.head_is_linear else cores[-1]
     with torch.no_grad():
         outputs = model(example).shape[1]
-    return SpufixModule(SpufixCore(core, found, outputs).to(tensor.device).eval())
+    return SpufixModule(SpufixCore(core, found, outputs).to(tensor.device)).eval()
 
 
 def with_spufix(classifier: Classifier, correction: Spufix, spec: str) -> Classifier:

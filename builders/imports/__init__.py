@@ -1,6 +1,7 @@
 """Annotations published by others, as verdicts on concepts and as datasets of our form."""
 
 from spurious_imagenet.builders.imports.salient_imagenet import read_salient_imagenet
+from spurious_imagenet.builders.imports.sfe_alphas import read_sfe_alphas
 from spurious_imagenet.builders.imports.sfe_components import read_sfe_components
 from spurious_imagenet.builders.imports.spurious_images import ImagesConfig, ImportedImages, import_spurious_images
 
@@ -9,5 +10,6 @@ __all__ = [
     "ImportedImages",
     "import_spurious_images",
     "read_salient_imagenet",
+    "read_sfe_alphas",
     "read_sfe_components",
 ]

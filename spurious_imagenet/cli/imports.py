@@ -1,4 +1,4 @@
-"""``spurious import``: annotations and images that others have published."""
+"""``spurious import``: annotations, images and α that others have published."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.concepts import ConceptVerdicts
+from spurious_imagenet.benchmark.mitigation.spufix_alphas import write_alphas
+from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.imports import (
     ImagesConfig,
     import_spurious_images,
     read_salient_imagenet,
+    read_sfe_alphas,
     read_sfe_components,
 )
 from spurious_imagenet.cli.options import console, progress_bar, validated
@@ -27,7 +30,7 @@ Verdicts = Annotated[Path, typer.Option(help="Verdicts to write: .parquet, .json
 
 @app.callback()
 def group() -> None:
-    """Read annotations and images that others have published."""
+    """Read annotations, images and α that others have published."""
 
 
 @app.command(name="salient-imagenet")
@@ -54,6 +57,23 @@ def sfe_components(
     verdicts = read_sfe_components(npy)
     verdicts.save(out)
     _say(verdicts, out, "NPCA components")
+
+
+@app.command(name="sfe-alphas")
+def sfe_alphas(
+    folder: Annotated[Path, typer.Argument(help="Your copies of spurious_alphas_train_NNN.pt.")],
+    features: Annotated[Path, typer.Option(help="Feature store of ImageNet's training images, by any model.")],
+    components: Annotated[Path, typer.Option(help="Verdicts that `spurious import sfe-components` wrote.")],
+    out: Annotated[Path, typer.Option(help="α to write, .parquet; `spurious spufix --alphas` reads it.")],
+) -> None:
+    """Read how strongly each of ImageNet's training images shows the components that SFE found spurious.
+
+    With it SpuFix is transferred to a model of yours without the robust ResNet-50: spurious spufix --alphas.
+    """
+    classes = read_sfe_alphas(folder, FeatureStore.open(features), ConceptVerdicts.load(components))
+    write_alphas(out, classes)
+    images, concepts = sum(len(c.sha256) for c in classes), sum(len(c.components) for c in classes)
+    typer.echo(f"{out}: α of {images} training images of {len(classes)} classes on {concepts} components.")
 
 
 def _say(verdicts: ConceptVerdicts, out: Path, what: str) -> None:
