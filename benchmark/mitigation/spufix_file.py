@@ -140,7 +140,7 @@ class Spufix:
         """Refuse a model that the correction does not belong to.
 
         Raises:
-            ModelError: It has other weights or other classes.
+            ModelError: It has other weights or other classes, or the correction contradicts itself.
         """
         if classifier.weights_sha256 != self.info.weights_sha256:
             raise ModelError(
@@ -151,6 +151,13 @@ class Spufix:
             raise ModelError(
                 f"the correction is for the classes of {self.info.label_space!r}, but {classifier.spec} has the "
                 f"{len(classifier.labels)} of {classifier.labels.name!r}: expected the same classes in the same order."
+            )
+        expected = [classifier.labels.get(row.class_id) for row in self.info.directions]
+        if expected != self.class_index.tolist() or self.readouts.shape[1] != classifier.feature_dim:
+            raise ModelError(
+                f"the correction is torn: it reads {self.readouts.shape[1]} features for the outputs "
+                f"{self.classes.tolist()[:3]}…, expected the {classifier.feature_dim} features of {classifier.spec} "
+                "and the outputs of the classes that it names."
             )
 
     def save(self, path: str | Path) -> None:
