@@ -29,6 +29,7 @@ __all__ = ["FIRST_CLASSES", "METRIC_NAMES", "Drawing", "Plotter"]
 
 METRIC_NAMES = {"spurious_auc": "spurious AUC", "spurious_ap": "spurious AP"}
 _DODGED = 4
+_SEPARATE = 12
 FIRST_CLASSES = 25
 _NUMBERED = 16
 _BANDS = 3
@@ -67,55 +68,52 @@ class Plotter:
         values = [[getattr(c, metric) for c in m.record.classes] for m in self.group.members]
         return [int(k) for k in np.argsort(np.mean(values, axis=0), kind="stable")]
 
-    def per_class(self, metric: str, *, narrow: bool, legend: bool, first: int | None = None) -> Drawing:
-        """Draw a metric class by class, the hardest classes above, the mean over all classes on top (SFE Fig. 6).
+    def per_class(self, metric: str, *, narrow: bool, first: int | None = None) -> Drawing:
+        """Draw each model's mean, then the metric class by class, the hardest classes above (SFE Fig. 6).
 
         Args:
             metric: A field of a record's means.
             narrow: For a phone.
-            legend: Whether to say which marker is which model.
             first: How many classes; all where left out.
         """
         order = self.class_order(metric)[:first]
         records = [m.record for m in self.group.members]
-        dodged = len(records) <= _DODGED
-        pitch = 0.1 + 0.09 * len(records) if dodged and len(records) > 1 else 0.24
-        names = ["mean over classes", *(records[0].classes[k].class_name for k in order)]
-        height = 0.75 + pitch * len(names) + (0.2 * _legend_rows(len(records), narrow) if legend else 0)
-        figure, axes = new_figure(narrow, height, "", f"{METRIC_NAMES[metric]} (higher is better, 1 is best)")
+        separate = len(records) <= _SEPARATE
+        tops = [m.label for m in self.group.members] if separate else ["mean over classes"]
+        names = [records[0].classes[k].class_name for k in order]
+        dodged = 1 < len(records) <= _DODGED
+        tall = (0.5 + 0.4 * len(records)) if dodged else 1.0  # height of a class, where that of a mean is 1
+        at = len(tops) + 0.1 + tall * (np.arange(len(names)) + 0.5)
+        bottom = float(at[-1] + 0.6 * tall)
+        figure, axes = new_figure(narrow, 0.7 + 0.235 * bottom, "", f"{METRIC_NAMES[metric]}: higher is better, 1 is best")
         drawing = Drawing(figure)
-        rows = np.arange(len(names), dtype=float)
         for place, (member, series) in enumerate(zip(self.group.members, self.series, strict=True)):
             items: list[Any] = [member.record.classes[k] for k in order]
             values = [getattr(member.record.mean, metric), *(getattr(c, metric) for c in items)]
             intervals = [member.record.mean_intervals.get(metric), *(c.intervals.get(metric) for c in items)]
-            at = rows + ((place + 0.5) / len(records) - 0.5) * 0.72 if dodged else rows
+            shift = ((place + 0.5) / len(records) - 0.5) * 0.72 * tall if dodged else 0.0
+            rows = [place if separate else 0, *(at + shift)]
+            for y, interval in zip(rows, intervals, strict=True):
+                if interval is not None and (dodged or len(records) == 1 or (separate and y == rows[0])):
+                    axes.plot([interval.low, interval.high], [y, y], color=series.color, lw=1.3, alpha=0.6)
             gid = f"m{place}.{metric}"
-            for y, interval in zip(at, intervals, strict=True):
-                if interval is not None and (dodged or y == at[0]):
-                    axes.plot([interval.low, interval.high], [y, y], color=series.color, lw=1.2, alpha=0.55)
-            axes.plot(values, at, ls="none", ms=5.5, mew=1.2, gid=gid, label=shorten(member.label, 34), **series.style)
+            axes.plot(values, rows, ls="none", ms=5.5, mew=1.2, gid=gid, label=shorten(member.label, 34), **series.style)
             drawing.tips[gid] = [
                 f"{member.label}, {name}: {with_interval(value, interval)}"
-                for name, value, interval in zip(names, values, intervals, strict=True)
+                for name, value, interval in zip(["mean over classes", *names], values, intervals, strict=True)
             ]
-        self._finish_classes(axes, names, narrow)
+        length = 16 if narrow else 34
+        axes.set_yticks([*range(len(tops)), *at], [shorten(name, length) for name in (*tops, *names)])
+        axes.tick_params(axis="y", labelcolor=LIGHT["ink"])
+        for text, _ in zip(axes.get_yticklabels(), tops, strict=False):
+            text.set_fontweight("bold")
+        axes.set_ylim(bottom, -0.6)
+        axes.axhline(len(tops) - 0.4, color=LIGHT["soft"], lw=0.8)
         if metric == "spurious_auc":
             axes.axvline(0.5, color=LIGHT["soft"], lw=1, ls=(0, (4, 3)), zorder=0.5)
-        if legend:
-            _legend(figure, len(records), narrow)
-        return drawing
-
-    @staticmethod
-    def _finish_classes(axes: Axes, names: Sequence[str], narrow: bool) -> None:
-        axes.set_yticks(range(len(names)), [shorten(name, 16 if narrow else 28) for name in names])
-        axes.tick_params(axis="y", labelcolor=LIGHT["ink"])
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.axhline(0.5, color=LIGHT["soft"], lw=0.8)
-        low = min(axes.get_xlim()[0], 0.45)
-        axes.set_xlim(max(-0.02, low), 1.02)
+        axes.set_xlim(max(-0.02, min(axes.get_xlim()[0], 0.45)), 1.02)
         axes.spines["left"].set_visible(False)
-        axes.get_yticklabels()[0].set_fontweight("bold")
+        return drawing
 
     def accuracy(self, metric: str, *, narrow: bool) -> Drawing:
         """Draw accuracy against spurious score, with an arrow from a model to its mitigation (SFE Table 1)."""
@@ -211,7 +209,8 @@ class Plotter:
             for j in range(n):
                 a, b = sorted((places[i], places[j]))
                 r = 1.0 if i == j else self.comparison.correlations[a, b]
-                look = {"facecolor": LIGHT["card"], "hatch": "////"} if r is None else {"facecolor": heat_color(r)}
+                color = LIGHT["line"] if i == j else LIGHT["card"] if r is None else heat_color(r)
+                look = {"facecolor": color, "hatch": "////" if r is None else None}
                 gid = f"cell.{i}.{j}"
                 axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, edgecolor=LIGHT["line"], lw=0.6, gid=gid, **look))
                 said = "undefined" if r is None else f"r = {r:.2f}"
@@ -232,13 +231,18 @@ class Plotter:
         figure, axes = new_figure(
             narrow, height, "Accuracy, % (flat is best)", "Spuriosity percentile in the class, most cues →"
         )
-        drawing, opacity = Drawing(figure), 0.14 if len(members) <= _BANDS else 0.05
-        for member in members:
+        drawing = Drawing(figure)
+        for number, member in enumerate(members):
             series, place = self._of(member), self.group.members.index(member)
             points = member.record.gaps.curve if member.record.gaps else ()
             x = [50 * (p.low + p.high) for p in points]
             low, high = ([100 * getattr(p.interval, end) for p in points] for end in ("low", "high"))
-            axes.fill_between(x, low, high, color=series.color, alpha=opacity, lw=0, gid=f"m{place}.band")
+            if len(members) <= _BANDS:
+                drawing.tips[f"m{place}.band"] = [f"{member.label}: 95 % band"]
+                axes.fill_between(x, low, high, color=series.color, alpha=0.14, lw=0, gid=f"m{place}.band")
+            else:  # many bands are one grey: each model has its own lines, side by side
+                x = [at + 6 * ((number + 0.5) / len(members) - 0.5) for at in x]
+                axes.vlines(x, low, high, color=series.color, alpha=0.45, lw=1, gid=f"m{place}.band")
             gid, dashes = f"m{place}.curve", (0, (4, 2)) if series.mitigated else "-"
             y = [100 * p.accuracy for p in points]
             axes.plot(x, y, lw=1.6, ms=5, gid=gid, ls=dashes, label=shorten(member.label, 34), **series.style)
@@ -247,7 +251,6 @@ class Plotter:
                 f"{with_interval(100 * p.accuracy, p.interval, 100)} % of {p.images} images"
                 for p in points
             ]
-            drawing.tips[f"m{place}.band"] = [f"{member.label}: 95 % band"]
         axes.set_xlim(0, 100)
         if legend:
             _legend(figure, len(members), narrow)

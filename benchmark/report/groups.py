@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -161,14 +161,24 @@ def _group(items: Sequence[Measured]) -> Group:
 
 
 def _labelled(members: Sequence[Measured]) -> list[Measured]:
-    """Give each member a name that no other has: its own, what was done to it, and as much hash as it takes."""
-    names = [f"{m.record.name} + {m.mitigation}" if m.mitigation else m.record.name for m in members]
+    """Give each member a name that no other has: its network's, what was done to it, and as much hash as it takes."""
+    bases = {m.network: m.record.name for m in members if m.record.mitigation is None}
+    names = [_name(m, bases) for m in members]
     twice = {name for name, n in Counter(names).items() if n > 1}
-    labels = []
-    for name, member in zip(names, members, strict=True):
-        mark = member.record.mitigation.sha256 if member.record.mitigation else member.record.weights_sha256
-        labels.append(f"{name} ({mark[:8]})" if name in twice else name)
+    labels = [f"{name} ({_mark(m)})" if name in twice else name for name, m in zip(names, members, strict=True)]
     return [
-        Measured(m.record, m.predictions, label if labels.count(label) == 1 else f"{label} #{place + 1}")
+        replace(m, label=label if labels.count(label) == 1 else f"{label} #{place + 1}")
         for place, (m, label) in enumerate(zip(members, labels, strict=True))
     ]
+
+
+def _name(member: Measured, bases: dict[tuple[str, str], str]) -> str:
+    if member.record.mitigation is None or member.network not in bases:
+        return member.record.name
+    return f"{bases[member.network]} + {member.mitigation}"
+
+
+def _mark(member: Measured) -> str:
+    """Tell apart what has the same name: by the mitigation's file, or by the weights."""
+    mitigation = member.record.mitigation
+    return Path(mitigation.file).stem if mitigation else member.record.weights_sha256[:8]

@@ -154,13 +154,13 @@ def _figures(content: Content, plotter: Plotter, prefix: str) -> dict[str, dict[
         add(
             f"class-{short}",
             f"Dot plot of {name} of every model, {some} classes",
-            lambda n, m=metric: plotter.per_class(m, narrow=n, legend=False, first=FIRST_CLASSES),
+            lambda n, m=metric: plotter.per_class(m, narrow=n, first=FIRST_CLASSES),
         )
         if classes > FIRST_CLASSES:
             add(
                 f"all-{short}",
                 f"Dot plot of {name} of every model, all {classes} classes",
-                lambda n, m=metric: plotter.per_class(m, narrow=n, legend=False),
+                lambda n, m=metric: plotter.per_class(m, narrow=n),
             )
         add(
             f"accuracy-{short}",

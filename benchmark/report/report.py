@@ -117,7 +117,7 @@ def _drawings(content: Content) -> Iterator[tuple[str, Drawing]]:
     plotter = Plotter(content.group, content.comparison)
     for metric in METRIC_NAMES:
         name = metric.replace("_", "-")
-        yield f"{name}-per-class", plotter.per_class(metric, narrow=False, legend=True)
+        yield f"{name}-per-class", plotter.per_class(metric, narrow=False)
         yield f"accuracy-and-{name}", plotter.accuracy(metric, narrow=False)
     if content.group.with_gaps:
         yield "accuracy-with-and-without-cues", plotter.gap(narrow=False)

@@ -63,7 +63,7 @@ DARK = {
 }
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 _COLORS = 8
-_WIDE, _NARROW = 9.6, 3.65  # inches at 96 px each: a desktop column and a phone
+_WIDE, _NARROW = 10.4, 3.65  # inches at 96 px each: a desktop column and a phone
 
 
 class Series:

@@ -44,6 +44,11 @@ def summary(group: Group, comparison: Comparison) -> list[str]:
     return [*sentences, f"{said}."]
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """Write a difference with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def _count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
@@ -66,10 +71,10 @@ def mitigation_words(group: Group, comparison: Comparison) -> list[str]:
             sign = 1 if j < i else -1  # differences are first minus second
             ends = sorted((sign * found.interval.low, sign * found.interval.high))
             verdict = "" if found.distinguishable else ", which may be chance"
-            change = f"{sign * found.difference:+.3f} {name} (95 %: {ends[0]:+.3f} to {ends[1]:+.3f}){verdict}"
+            change = f"{signed(sign * found.difference)} {name} (95 %: {signed(ends[0])} to {signed(ends[1])}){verdict}"
             said.append(f"{fixed.label}: {change}" if metric == "spurious_auc" else change)
         points = 100 * (fixed.record.accuracy - base.record.accuracy)
-        said[-2:] = [f"{said[-2]}; {said[-1]}; accuracy {points:+.1f} points."]
+        said[-2:] = [f"{said[-2]}; {said[-1]}; accuracy {signed(points, 1)} points."]
     return said
 
 
