@@ -40,7 +40,7 @@ class TuningConfig(BaseModel):
     seeds: PositiveInt = 3
     stop_gap: float = Field(default=0.05, gt=-1, lt=1)
     """Stop once the gap on the stopping half is below it."""
-    accuracy_loss: float = Field(default=0.02, ge=0, le=1)
+    accuracy_loss: float = Field(default=0.015, ge=0, le=1)
     """Accuracy on the stopping half that the recipe ``replay`` may cost."""
     k: PositiveInt | None = None
     """Images on either side of a class's gap within a half; None: 10, or 5 to 9 where the smallest half has fewer."""

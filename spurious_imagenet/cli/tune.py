@@ -41,7 +41,7 @@ def command(
     stop_gap: Annotated[float, typer.Option(help="Stop once the gap on the stopping half is below this.")] = 0.05,
     accuracy_loss: Annotated[
         float, typer.Option(help="Accuracy on the stopping half that the recipe replay may cost.")
-    ] = 0.02,
+    ] = 0.015,
     k: Annotated[int | None, typer.Option(help="Images on either side of a gap; 10, fewer in small halves.")] = None,
     stop_on_reported: Annotated[
         bool, typer.Option(help="Stop and report on the same images, as the papers' code does: it flatters.")
