@@ -126,7 +126,8 @@ def _model(entry: Any, where: str) -> SweepModel:
     try:
         return SweepModel.model_validate(entry)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key says more than the absence of the right one.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(SweepModel.model_fields)

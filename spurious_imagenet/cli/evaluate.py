@@ -101,7 +101,7 @@ def _sweep(config: SweepConfig) -> None:
     found = len(result.records) - result.made
     where = f"{config.out}: {len(result.records)} records ({result.made} made now, {found} found)."
     if result.records:
-        _print(_sweep_table(result), _LEGEND + _SWEEP_LEGEND, where)
+        _print(_sweep_table(result), _SWEEP_LEGEND, where)
     if result.failures:
         name, reason = result.failures[0]
         failed = f"{len(result.failures)} of the models failed, the first {name}: {reason}"
@@ -119,9 +119,11 @@ _LEGEND = """\
 AP: spurious_ap, average precision, the published "mAUC"; chance: its value for a model that cannot tell class from cue.
 AUC: spurious_auc, ROC AUC, 0.5 by chance. p: mean probability of the class. as k: share classified as the class."""
 
-_SWEEP_LEGEND = """
-acc.: accuracy on all validation images. p spur., as k: of spurious images. gap: accuracy on the validation images of
-highest less that of lowest spuriosity. Below a value: its 95 % bootstrap interval over images and, of means, classes."""
+_SWEEP_LEGEND = """\
+acc.: accuracy on all validation images. AP: spurious_ap, average precision, the published "mAUC"; chance: its value for
+a model that cannot tell class from cue. AUC: spurious_auc, ROC AUC, 0.5 by chance. as k: share of the spurious images
+classified as the class. gap: accuracy on the validation images of highest less that of lowest spuriosity.
+Below a value: its 95 % bootstrap interval over images and, of means, classes."""
 
 
 def _print(table: Table, legend: str, last: str) -> None:
@@ -180,9 +182,9 @@ def _whole(record: EvalRecord) -> str:
 def _sweep_table(result: SweepResult) -> Table:
     gaps = any(record.gaps is not None for record in result.records)
     table = Table(padding=(0, 1), box=SIMPLE_HEAD)
-    table.add_column("model", overflow="fold")
+    table.add_column("model", overflow="fold", min_width=12)
     table.add_column("protocol", no_wrap=True)
-    for header in ("acc. ↑", "AP ↑", "chance", "AUC ↑", "p spur. ↓", "as k ↓", *(["gap ↓"] if gaps else [])):
+    for header in ("acc. ↑", "AP ↑", "chance", "AUC ↑", "as k ↓", *(["gap ↓"] if gaps else [])):
         table.add_column(header, justify="right", no_wrap=True)
     for r in result.records:
         mean, intervals = r.mean, r.mean_intervals
@@ -191,7 +193,6 @@ def _sweep_table(result: SweepResult) -> Table:
             _with_interval(mean.spurious_ap, intervals["spurious_ap"]),
             f"{mean.chance_ap:.3f}",
             _with_interval(mean.spurious_auc, intervals["spurious_auc"]),
-            f"{mean.spurious_probability:.3f}",
             f"{mean.spurious_predicted:.0%}",
         ]
         if gaps:
@@ -201,5 +202,6 @@ def _sweep_table(result: SweepResult) -> Table:
 
 
 def _with_interval(value: float, interval: Interval) -> str:
-    """Write the interval below the value, so that a table fits a narrow terminal."""
-    return f"{value:.3f}\n{interval.low:.2f}–{interval.high:.2f}"
+    """Write the interval below the value, without leading zeros, so that a table fits a narrow terminal."""
+    low, high = (f"{end:.2f}".replace("0.", ".", 1) for end in (interval.low, interval.high))
+    return f"{value:.3f}\n{low}–{high}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Features, Image, Value
+from evaluation_helpers import SPURIOUS, spurious_dataset
 from helpers import CLASSES, jpeg, labelled_shard, weights_file
 from PIL import Image as Pillow
 from reference.metrics import auc_by_counting, average_precision_by_thresholds
@@ -16,22 +16,6 @@ from torchvision import transforms
 
 from spurious_imagenet import EvalRecord, LabelSpace, evaluate, load_classifier
 from spurious_imagenet.errors import ConfigError, DataError, ModelError
-
-SPURIOUS = [(CLASSES[i % 2], f"npca/{CLASSES[i % 2]}/{i % 3}", jpeg(1000 + i, (96, 64))) for i in range(12)]
-
-
-def _dataset(rows: list[tuple[str, str, bytes]] = SPURIOUS) -> Dataset:
-    columns = {
-        "image": Image(),
-        "class_id": Value("string"),
-        "class_name": Value("string"),
-        "concept_id": Value("string"),
-    }
-    content = [
-        {"image": {"bytes": data, "path": None}, "class_id": c, "class_name": c.title(), "concept_id": k}
-        for c, k, data in rows
-    ]
-    return Dataset.from_list(content, features=Features(columns))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +44,7 @@ def _by_hand(spec: str, resize: int, crop: int, images: list[bytes]) -> np.ndarr
 @pytest.mark.parametrize(("protocol", "val_resize"), [("paper", int(256 / 224 * 64)), ("standard", 64)])
 def test_equals_the_computation_by_hand(world: tuple[str, Path], protocol: str, val_resize: int) -> None:
     spec, val = world
-    record = evaluate(spec, _dataset(), val, protocol=protocol, device="cpu", backend="eager")  # type: ignore[arg-type]
+    record = evaluate(spec, spurious_dataset(), val, protocol=protocol, device="cpu", backend="eager")  # type: ignore[arg-type]
     for k, class_id in enumerate(CLASSES[:2]):
         positives = _by_hand(spec, val_resize, 64, [jpeg(s) for s in range(24) if s % 4 == k])
         negatives = _by_hand(spec, 64, 64, [d for c, _, d in SPURIOUS if c == class_id])
@@ -79,7 +63,7 @@ def test_equals_the_computation_by_hand(world: tuple[str, Path], protocol: str, 
 
 
 def test_record_survives_its_file(world: tuple[str, Path], tmp_path: Path) -> None:
-    record = evaluate(world[0], _dataset(), world[1], device="cpu", backend="eager")
+    record = evaluate(world[0], spurious_dataset(), world[1], device="cpu", backend="eager")
     saved = record.save(tmp_path / "r.json")
     found = EvalRecord.load(tmp_path / "r.json")
     assert found == saved
@@ -97,8 +81,8 @@ def test_record_survives_its_file(world: tuple[str, Path], tmp_path: Path) -> No
 
 
 def test_order_of_the_dataset_does_not_matter(world: tuple[str, Path]) -> None:
-    one = evaluate(world[0], _dataset(), world[1], device="cpu", backend="eager")
-    other = evaluate(world[0], _dataset(SPURIOUS[::-1]), world[1], device="cpu", backend="eager")
+    one = evaluate(world[0], spurious_dataset(), world[1], device="cpu", backend="eager")
+    other = evaluate(world[0], spurious_dataset(SPURIOUS[::-1]), world[1], device="cpu", backend="eager")
     assert one.dataset_sha256 == other.dataset_sha256
     assert one.mean.spurious_ap == pytest.approx(other.mean.spurious_ap, abs=1e-6)
 
@@ -108,8 +92,8 @@ def test_folder_and_shards_agree(world: tuple[str, Path], tmp_path: Path) -> Non
         path = tmp_path / CLASSES[i % 4] / f"{i}.jpg"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(jpeg(i))
-    folder = evaluate(world[0], _dataset(), tmp_path, device="cpu", backend="eager")
-    shards = evaluate(world[0], _dataset(), world[1], device="cpu", backend="eager")
+    folder = evaluate(world[0], spurious_dataset(), tmp_path, device="cpu", backend="eager")
+    shards = evaluate(world[0], spurious_dataset(), world[1], device="cpu", backend="eager")
     assert folder.mean.spurious_auc == pytest.approx(shards.mean.spurious_auc)
 
 
@@ -131,7 +115,7 @@ def test_any_module_with_any_transform(tmp_path: Path) -> None:
     blue = Pillow.new("RGB", (40, 40), "blue")
     buffer = io.BytesIO()
     blue.save(buffer, "PNG")
-    data = _dataset([("apple", "npca/apple/0", buffer.getvalue())])
+    data = spurious_dataset([("apple", "npca/apple/0", buffer.getvalue())])
     record = evaluate(_RedIsApple(), data, tmp_path, protocol="standard", transform=compose, labels=labels)
     assert record.mean.spurious_ap == record.mean.spurious_auc == 1
     assert (record.mean.validation_predicted, record.mean.spurious_predicted) == (1, 0)
@@ -144,20 +128,20 @@ def test_any_module_with_any_transform(tmp_path: Path) -> None:
 def test_bad_input_gets_one_sentence(world: tuple[str, Path], tmp_path: Path) -> None:
     spec, val = world
     with pytest.raises(DataError, match=r"lacks the columns \['concept_id'\]"):
-        evaluate(spec, _dataset().remove_columns("concept_id"), val)
+        evaluate(spec, spurious_dataset().remove_columns("concept_id"), val)
     with pytest.raises(ModelError, match="no output for 1 classes of the dataset, such as 'zebra'"):
-        evaluate(spec, _dataset([("zebra", "npca/zebra/0", jpeg(0))]), val)
+        evaluate(spec, spurious_dataset([("zebra", "npca/zebra/0", jpeg(0))]), val)
     with pytest.raises(DataError, match="cannot be read, the first of concept 'npca/apple/0'"):
-        evaluate(spec, _dataset([("apple", "npca/apple/0", b"no image")]), val, backend="eager")
+        evaluate(spec, spurious_dataset([("apple", "npca/apple/0", b"no image")]), val, backend="eager")
     labelled_shard(tmp_path / "few.tar", range(4), CLASSES[:1])
     with pytest.raises(DataError, match="no readable validation image of 1 classes, such as 'bird'"):
-        evaluate(spec, _dataset(), tmp_path / "few.tar", backend="eager")
+        evaluate(spec, spurious_dataset(), tmp_path / "few.tar", backend="eager")
     with pytest.raises(DataError, match="no dataset folder"):
         evaluate(spec, "./nowhere", val)
 
 
 def test_dataset_hash_is_of_bytes(world: tuple[str, Path]) -> None:
     changed = [*SPURIOUS[:-1], (*SPURIOUS[-1][:2], jpeg(7))]
-    records = [evaluate(world[0], _dataset(rows), world[1], backend="eager") for rows in (SPURIOUS, changed)]
+    records = [evaluate(world[0], spurious_dataset(rows), world[1], backend="eager") for rows in (SPURIOUS, changed)]
     assert records[0].dataset_sha256 != records[1].dataset_sha256
     assert len({hashlib.sha256(d).hexdigest() for _, _, d in SPURIOUS}) == len(SPURIOUS)
