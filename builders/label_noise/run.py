@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
-from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.builders.label_noise.collisions import read_collisions
 from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
@@ -74,7 +74,7 @@ def find_label_noise(config: LabelNoiseConfig, out: str | Path) -> LabelNoiseRep
 def _search(config: LabelNoiseConfig) -> _Found:
     images = ranked_images(Rankings.load(config.rankings, config.split))
     votes = votes_on(images, read_predictions(config.records, config.features))
-    names = dict(zip(images["class_id"], images["class_name"], strict=True))
+    names = _names(images)
     gaps, refused = mean_gaps(images, votes, names, k=config.k, resamples=config.resamples, seed=config.seed)
     by_class = {gap.class_id: gap.gap for gap in gaps}
     flagged = flag_images(images, votes, config.rule, by_class, names)
@@ -92,6 +92,15 @@ def _search(config: LabelNoiseConfig) -> _Found:
         real=real,
     )
     return _Found(images, votes, flagged, report)
+
+
+def _names(images: pd.DataFrame) -> dict[str, str]:
+    """Return class id -> name; the rankings name ranked classes only, and models may name any other."""
+    own = dict(zip(images["class_id"], images["class_name"], strict=True))
+    imagenet = imagenet_label_space("imagenet-1k")
+    if not all(class_id in imagenet for class_id in own):
+        return own
+    return dict(zip(imagenet.class_ids, imagenet.class_names, strict=True)) | own
 
 
 def _write_csv(path: Path, flagged: pd.DataFrame) -> None:
