@@ -1,0 +1,75 @@
+"""A mask of what one model sees of an image, as another model sees the image."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spurious_imagenet.benchmark.images import Preprocess
+
+__all__ = ["View", "align", "view"]
+
+
+class View(NamedTuple):
+    """Which part of an image a model's square input shows, in parts of the image's width and height.
+
+    A view of (0, 0, 1, 1) is the whole image; one that reaches beyond has black borders.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def view(preprocess: Preprocess, width: int, height: int) -> View:
+    """Return what a model sees of an image of the given size, px (see :meth:`Preprocess.apply`)."""
+    across, down = _resized(preprocess, width, height)
+    left, top = _start(across, preprocess.size), _start(down, preprocess.size)
+    return View(left / across, top / down, (left + preprocess.size) / across, (top + preprocess.size) / down)
+
+
+def _resized(preprocess: Preprocess, width: int, height: int) -> tuple[int, int]:
+    short = preprocess.resize
+    if preprocess.resize_mode == "squash":
+        return short, short
+    long = int(short * max(width, height) / min(width, height))
+    return (short, long) if width <= height else (long, short)
+
+
+def _start(length: int, size: int) -> int:
+    # A crop rounds to even, padding puts the greater half last: as Preprocess does both.
+    return round((length - size) / 2.0) if length > size else -((size - length) // 2)
+
+
+def align(mask: NDArray[np.uint8], seen: View, wanted: View, size: int) -> NDArray[np.uint8]:
+    """Bring a mask from one view of an image to another.
+
+    Args:
+        mask: (S, S) uint8.
+        seen: What of the image the mask covers.
+        wanted: What the result shall cover.
+        size: Side of the result, px.
+
+    Returns:
+        (size, size) uint8, bilinear with antialiasing; 0 where the mask says nothing. The mask itself, bit for bit,
+        where nothing changes.
+    """
+    if seen == wanted and size == len(mask):
+        return mask
+    width, height = seen.right - seen.left, seen.bottom - seen.top
+    box = (
+        (wanted.left - seen.left) / width * len(mask),
+        (wanted.top - seen.top) / height * len(mask),
+        (wanted.right - seen.left) / width * len(mask),
+        (wanted.bottom - seen.top) / height * len(mask),
+    )
+    # Pillow's box must lie within the image, so the mask gets borders of zeros where the wanted view reaches further.
+    border = max(0, math.ceil(max(-min(box), max(box) - len(mask))))
+    padded = Image.fromarray(np.pad(mask, border))
+    inside = tuple(min(max(side + border, 0.0), float(padded.width)) for side in box)
+    return np.asarray(padded.resize((size, size), Image.Resampling.BILINEAR, box=inside))

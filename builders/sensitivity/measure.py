@@ -1,0 +1,215 @@
+"""Images with a concept's region corrupted, through a model: what it says of each, image by image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from threading import BoundedSemaphore
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spurious_imagenet.benchmark.images import Preprocess, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.inference import softmax
+from spurious_imagenet.benchmark.models import Backend, Classifier
+from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.builders.sensitivity.alignment import View, align, view
+from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, Pixels, blend, corrupt
+from spurious_imagenet.builders.sensitivity.masks import ClassMasks, MaskFolder
+from spurious_imagenet.errors import DataError, ModelError
+
+__all__ = ["DROP_SCHEMA", "Measurer"]
+
+_STATES = ("clean", *CORRUPTIONS)
+
+#: One row a mask, by concept and rank. ``covered`` is the mean of the mask after the core was taken out, the share of
+#: the view that was corrupted; ``core_removed`` says whether a core mask of the image was there to be taken out.
+#: ``probability_clean`` is the class's probability on the image as it is, ``correct_clean`` whether it is classified
+#: as its class; the others are the same with the region corrupted.
+DROP_SCHEMA = pa.schema(
+    [
+        ("concept_id", pa.string()),
+        ("rank", pa.int32()),
+        ("sha256", pa.string()),
+        ("covered", pa.float32()),
+        ("core_removed", pa.bool_()),
+        *((f"probability_{state}", pa.float32()) for state in _STATES),
+        *((f"correct_{state}", pa.bool_()) for state in _STATES),
+    ]
+)
+
+_CHUNK = 8  # images whose corrupted pixels one thread holds at once
+
+
+class _Image(NamedTuple):
+    """An image's bytes and the rows of the masks that it has."""
+
+    data: bytes
+    rows: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What the model said of some images: of each row, states in the order of ``_STATES``."""
+
+    rows: list[int]
+    covered: NDArray[np.float32]
+    core_removed: list[bool]
+    probability: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+
+
+class Measurer:
+    """Measures one model on the masks of another, class by class.
+
+    Decoding, corruption and forward pass run side by side in threads; what one holds is a few images, whatever the
+    class's size. Results do not depend on the number of threads.
+
+    Args:
+        masks: The masks.
+        classifier: The model to measure.
+        backend: It, ready to run.
+        seed: Where the turns of ``patch-rotate`` come from; an image is turned alike for every concept and model.
+        workers: Threads; the number of CPUs where None.
+        allow_pipe: Run the command of a ``pipe:`` shard address.
+
+    Raises:
+        ModelError: The model has a custom transform, whose view of an image is not known.
+    """
+
+    def __init__(
+        self,
+        masks: MaskFolder,
+        classifier: Classifier,
+        backend: Backend,
+        *,
+        seed: int = 0,
+        workers: int | None = None,
+        allow_pipe: bool = False,
+    ) -> None:
+        if not isinstance(classifier.preprocess, Preprocess):
+            raise ModelError(
+                f"{classifier.spec} has a custom transform, so masks cannot be brought to what it sees of an image: "
+                "give its size, mean and std as a Preprocess."
+            )
+        self.masks, self.classifier, self.backend = masks, classifier, backend
+        self.preprocess: Preprocess = classifier.preprocess
+        self.seed, self.allow_pipe = seed, allow_pipe
+        self.workers = workers or os.cpu_count() or 1
+        self._compute = BoundedSemaphore(backend.concurrency)
+
+    def measure(self, found: ClassMasks) -> pa.Table:
+        """Measure the masks of one class.
+
+        Returns:
+            A table of :data:`DROP_SCHEMA`.
+
+        Raises:
+            DataError: An image cannot be read, or changed since its mask was made.
+            ModelError: The model lacks the class, or gives NaN or infinite logits.
+        """
+        rows = found.rows
+        if not len(rows):
+            return DROP_SCHEMA.empty_table()
+        target = self._target(rows["class_id"].iloc[0])
+        table = rows[["concept_id", "rank", "sha256"]].copy()
+        covered, removed = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool)
+        probability = np.zeros((len(rows), len(_STATES)))
+        correct = np.zeros((len(rows), len(_STATES)), bool)
+        for answers in self._answers(found, target):
+            covered[answers.rows], removed[answers.rows] = answers.covered, answers.core_removed
+            probability[answers.rows], correct[answers.rows] = answers.probability, answers.correct
+        table["covered"], table["core_removed"] = covered, removed
+        for i, state in enumerate(_STATES):
+            table[f"probability_{state}"], table[f"correct_{state}"] = probability[:, i], correct[:, i]
+        ordered = table.sort_values(["concept_id", "rank"], ignore_index=True)
+        return pa.Table.from_pandas(ordered, schema=DROP_SCHEMA, preserve_index=False)
+
+    def _target(self, class_id: str) -> int:
+        if class_id not in self.classifier.labels:
+            raise ModelError(
+                f"{self.classifier.spec} has no output for class {class_id!r} of the masks: its label space is "
+                f"{self.classifier.labels.name!r}."
+            )
+        return self.classifier.labels.index(class_id)
+
+    def _answers(self, found: ClassMasks, target: int) -> Iterator[_Answers]:
+        waiting: deque[Future[_Answers]] = deque()
+        chunk: list[_Image] = []
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="corrupt") as pool:
+            try:
+                for image in self._images(found):
+                    chunk.append(image)
+                    if len(chunk) == _CHUNK:
+                        waiting.append(pool.submit(self._answer, chunk, found, target))
+                        chunk = []
+                    if len(waiting) > 2 * self.workers:
+                        yield waiting.popleft().result()
+                if chunk:
+                    waiting.append(pool.submit(self._answer, chunk, found, target))
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _images(self, found: ClassMasks) -> Iterator[_Image]:
+        """Read each image once, whatever the number of its masks, as they lie in the shards."""
+        rows = found.rows
+        places = list(zip(rows["shard"], rows["offset"], rows["size"], range(len(rows)), strict=True))
+        for shard, group in groupby(places, key=lambda place: place[0]):
+            images = [(key, [p[3] for p in same]) for key, same in groupby(group, key=lambda p: (p[1], p[2]))]
+            ranges = [(int(offset), int(size)) for (offset, size), _ in images]
+            for data, (_, own) in zip(read_ranges(shard, ranges, allow_pipe=self.allow_pipe), images, strict=True):
+                if hashlib.sha256(data).hexdigest() != rows["sha256"].iloc[own[0]]:
+                    key = rows["key"].iloc[own[0]]
+                    raise DataError(f"image {key} of {shard} has changed since its mask was made.")
+                yield _Image(data, own)
+
+    def _answer(self, images: list[_Image], found: ClassMasks, target: int) -> _Answers:
+        pixels: list[Pixels] = []
+        rows, places, covered, removed = [], [], [], []
+        for image in images:
+            whole, corrupted, seen, wanted = self._prepare(image, found)
+            pixels.append(whole)
+            clean = len(pixels) - 1
+            for row in image.rows:
+                mask, core_removed = found.mask(row)
+                aligned = align(mask, seen, wanted, len(whole))
+                places.append([clean, *range(len(pixels), len(pixels) + len(corrupted))])
+                pixels += [blend(whole, version, aligned) for version in corrupted]
+                rows.append(row)
+                covered.append(float(aligned.mean()) / 255)
+                removed.append(core_removed)
+        logits = self._logits(pixels)
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{self.classifier.spec} gave NaN or infinite logits: expected finite numbers.")
+        index = np.array(places)
+        probability, correct = softmax(logits)[:, target], logits.argmax(axis=1) == target
+        return _Answers(rows, np.array(covered, np.float32), removed, probability[index], correct[index])
+
+    def _prepare(self, image: _Image, found: ClassMasks) -> tuple[Pixels, list[Pixels], View, View]:
+        """Return what the model sees of an image, that corrupted as a whole, and the masks' view and the model's."""
+        row = found.rows.iloc[image.rows[0]]
+        try:
+            decoded = decode_image(image.data, self.masks.limits)
+        except UndecodableImageError as error:
+            raise DataError(f"image {row['key']} of {row['shard']} cannot be decoded any more: {error}.") from error
+        whole = self.preprocess.apply(decoded)
+        height, width = decoded.shape[:2]
+        seed = [self.seed, int(row["sha256"][:16], 16)]
+        corrupted = [corrupt(whole, kind, np.random.default_rng(seed)) for kind in CORRUPTIONS]
+        return whole, corrupted, view(self.masks.preprocess, width, height), view(self.preprocess, width, height)
+
+    def _logits(self, pixels: list[Pixels]) -> NDArray[np.float32]:
+        size = self.backend.batch_size
+        batches = [np.stack(pixels[i : i + size]) for i in range(0, len(pixels), size)]
+        with self._compute:
+            return np.concatenate([self.backend(batch)[1] for batch in batches])

@@ -1,0 +1,96 @@
+"""``spurious sensitivity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.builders.sensitivity import MaskFolder, SensitivityConfig, SensitivityRecord, SensitivityRun
+from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS
+from spurious_imagenet.builders.sensitivity.record import ModelSensitivity
+from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, progress_bar, validated
+
+__all__ = ["command"]
+
+
+def command(
+    masks: Annotated[Path, typer.Option(help="Masks written by `spurious masks`.")],
+    bank: Annotated[Path, typer.Option(help="Concepts to measure, with verdicts: core, spurious.")],
+    model: Annotated[list[str], typer.Option(help="Model to measure; give it often to compare models.")],
+    out: Annotated[Path, typer.Option(help="Directory to write; an unfinished one is resumed, models are added.")],
+    images: Annotated[int | None, typer.Option(help="Images a concept at most, of highest score.", min=1)] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=1)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the turns of patches and of the bootstrap.", min=0)] = 0,
+    image_size: ImageSize = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    workers: Workers = None,
+    allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
+) -> None:
+    """Measure how accuracy drops when a concept's region is greyed, blurred or has its patches turned (SR appendix B).
+
+    The masks of one model's concepts serve for any model. Masks of spurious concepts lose what overlaps with the core
+    concepts of the class that are in the same folder of masks.
+    """
+    config = validated(SensitivityConfig, images=images, seed=seed, resamples=resamples)
+    run = SensitivityRun(MaskFolder(masks), ConceptBank.load(bank), out, config)
+    measured = []
+    with progress_bar("classes") as bar:
+        for spec in dict.fromkeys(model):
+            classifier = load_classifier(spec, image_size=image_size)
+            task = bar.add_task("sensitivity", total=None, note=spec)
+            measured.append(
+                run.measure(
+                    classifier,
+                    device=device,
+                    backend=backend,
+                    workers=workers,
+                    allow_pipe=allow_pipe,
+                    progress=lambda done, n, task=task: bar.update(task, completed=done, total=n),  # type: ignore[misc]
+                )
+            )
+    record = run.finish(measured)
+    console = Console()
+    for found in record.models:
+        console.print(_drops(found))
+    if record.agreement:
+        console.print(_agreement(record))
+    console.print(_LEGEND, highlight=False, markup=False)
+    typer.echo(f"{out}: {len(record.models)} models, sensitivity.json and sensitivity.csv.")
+
+
+_LEGEND = """\
+Per cent of the images that are no longer classified as their class when the region is corrupted, mean over concepts; \
+in brackets the 95 % bootstrap interval, images and concepts resampled. area: mean share of the picture corrupted."""
+
+
+def _drops(model: ModelSensitivity) -> Table:
+    table = Table(title=f"{model.name}: drop in accuracy", title_justify="left", padding=(0, 1))
+    table.add_column("concepts")
+    for header in ("n", "area", *CORRUPTIONS):
+        table.add_column(header, justify="right", no_wrap=True)
+    for role in dict.fromkeys(mean.role for mean in model.means):
+        own = [mean for mean in model.means if mean.role == role]
+        values = [f"{100 * m.drop:+.1f} ({100 * m.interval.low:.1f} to {100 * m.interval.high:.1f})" for m in own]
+        table.add_row(role, str(own[0].concepts), f"{own[0].covered:.0%}", *values)
+    return table
+
+
+def _agreement(record: SensitivityRecord) -> Table:
+    table = Table(title="Correlation of drops between models", title_justify="left", padding=(0, 1))
+    for header in ("first", "second"):
+        table.add_column(header, overflow="fold")
+    kinds = list(dict.fromkeys(a.corruption for a in record.agreement))
+    for kind in ("concepts", *kinds):
+        table.add_column(kind, justify="right")
+    for start in range(0, len(record.agreement), len(kinds)):
+        pair = record.agreement[start : start + len(kinds)]
+        values = ["–" if a.r is None else f"{a.r:+.2f}" for a in pair]
+        table.add_row(pair[0].first, pair[0].second, str(pair[0].concepts), *values)
+    return table
