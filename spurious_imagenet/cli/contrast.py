@@ -1,0 +1,77 @@
+"""``spurious contrast``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.builders.comparison import ContrastConfig, ContrastRecord, contrast, write_contrast
+from spurious_imagenet.builders.comparison.report import cue_rows, measures
+from spurious_imagenet.builders.planted.truth import PlantedTruth
+from spurious_imagenet.cli.options import console as stderr
+from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.errors import ConfigError
+
+__all__ = ["command"]
+
+
+def command(
+    npca: Annotated[Path, typer.Option(help="Concept bank written by `spurious components`.")],
+    neurons: Annotated[Path, typer.Option(help="Concept bank written by `spurious neurons`, of the same model.")],
+    features: Annotated[Path, typer.Option(help="That model's feature store of the labelled images.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    top: Annotated[int, typer.Option(help="Concepts a class of each kind, the first of the bank.", min=2)] = 5,
+    top_images: Annotated[int, typer.Option(help="Images a concept, of highest score.", min=1)] = 20,
+    world: Annotated[Path | None, typer.Option(help="Planted world: say which of its cues either kind finds.")] = None,
+    pool_features: Annotated[Path | None, typer.Option(help="The model's features of that world's pool.")] = None,
+) -> None:
+    """Compare neural PCA components with the top neural features of the same model (SFE section 6)."""
+    if (world is None) != (pool_features is None):
+        raise ConfigError("--world and --pool-features belong together: give both, or neither.")
+    config = validated(ContrastConfig, top=top, top_images=top_images)
+    with progress_bar("classes") as bar:
+        task = bar.add_task("contrast", total=None, note="")
+        record = contrast(
+            ConceptBank.load(npca),
+            ConceptBank.load(neurons),
+            FeatureStore.open(features),
+            config,
+            truth=PlantedTruth.load(world) if world else None,
+            pool=FeatureStore.open(pool_features) if pool_features else None,
+            progress=lambda done, n: bar.update(task, completed=done, total=n),
+        )
+    files = write_contrast(record, out)
+    if "contrast.png" not in files:
+        stderr.print("  no figure: it needs pip install 'spurious-imagenet[boards]'.", highlight=False, markup=False)
+    for class_id, reason in record.refused.items():
+        stderr.print(f"  left out: {class_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    _print(record)
+    typer.echo(f"{out}: {', '.join(files)}.")
+
+
+def _print(record: ContrastRecord) -> None:
+    console = Console()
+    title = f"top {record.top} of {len(record.classes)} classes, {record.top_images} images a concept"
+    table = Table(title=title, title_justify="left", padding=(0, 1))
+    table.add_column("mean over classes")
+    for header in ("components", "neurons", "chance"):
+        table.add_column(header, justify="right")
+    for row in measures(record.mean):
+        table.add_row(*row)
+    console.print(table)
+    typer.echo(f"Components overlap less than neurons in {record.npca_less_overlap} of {len(record.classes)} classes.")
+    if record.npca_cues is None or record.neuron_cues is None:
+        return
+    found, planted = (record.npca_cues.found, record.neuron_cues.found), record.npca_cues.planted
+    table = Table(title=f"planted cues: components find {found[0]}, neurons {found[1]} of {planted}")
+    for header in ("class", "cue", "AUC comp.", "find it", "AUC neurons", "find it"):
+        table.add_column(header, justify="left" if header in {"class", "cue"} else "right")
+    for cells in cue_rows(record):
+        table.add_row(*cells)
+    console.print(table)
