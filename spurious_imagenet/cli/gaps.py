@@ -56,8 +56,12 @@ def command(
     console = Console()
     console.print(_models_table(found))
     console.print(_classes_table(found))
-    for line in (*_remarks(found), f"k {k}, written to {out}"):
+    for line in (_LEGEND.format(k=k), *_remarks(found), f"written to {out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+_LEGEND = """\
+high, low: accuracy on the {k} images of highest and of lowest spuriosity of each class; gap: high - low, 0 is best."""
 
 
 def _stored(given: Sequence[str]) -> Iterator[tuple[str, FeatureStore]]:
@@ -90,8 +94,8 @@ def _read(source: FeatureStore | EvalRecord) -> Predictions:
 def _models_table(found: ModelComparison) -> Table:
     robustness = {r.model: f"{r.effective_robustness:+.3f}" for r in found.effective_robustness}
     table = Table(title="spurious gap, mean over classes", title_justify="left", padding=(0, 1))
-    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=30)
-    for header in ("with cues ↑", "without ↑", "gap → 0", "95 %", *(["robust ↑"] if robustness else [])):
+    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=28)
+    for header in ("high ↑", "low ↑", "gap", "95 %", *(["robust ↑"] if robustness else [])):
         table.add_column(header, justify="right", no_wrap=True)
     for name, record in found.gaps.items():
         accuracies = f"{record.accuracy_high:.1%}", f"{record.accuracy_low:.1%}"
@@ -106,8 +110,8 @@ def _classes_table(found: ModelComparison) -> Table:
     if len(measured) > _SHOWN:
         title += f" (the {_SHOWN} largest of {len(measured)})"
     table = Table(title=title, title_justify="left", padding=(0, 1))
-    table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=30)
-    for header in ("gap → 0", "95 %"):
+    table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=36)
+    for header in ("gap", "95 %"):
         table.add_column(header, justify="right")
     controls = [c for c in found.class_gaps if c.control]
     for place, c in enumerate((*measured[:_SHOWN], *controls[:_SHOWN])):
@@ -138,8 +142,8 @@ def _remarks(found: ModelComparison) -> Iterator[str]:
 
 def _compared(found: ModelComparison) -> Iterator[str]:
     if found.robustness_slope is not None:
-        line = f"{found.robustness_slope:.2f} x (accuracy with cues) {found.robustness_intercept or 0:+.2f}"
-        yield f"robust: effective robustness, how far a model is above the line accuracy without cues = {line}."
+        line = f"{found.robustness_slope:.2f} x high {found.robustness_intercept or 0:+.2f}"
+        yield f"robust: effective robustness, how far a model is above the line low = {line}."
     if found.mean_gap_correlation is not None:
         yield f"class-wise gaps of two models correlate by {found.mean_gap_correlation:.2f} on average (Pearson)."
     if found.variance_ratio is not None:

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 from spurious_imagenet.benchmark.compare import compare
 from spurious_imagenet.benchmark.comparison import ModelComparison, ModelDifference
 from spurious_imagenet.benchmark.gaps import gap_record
+from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
+from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means
 from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.cli import app
 from spurious_imagenet.errors import ConfigError, DataError, UndefinedMetricError
@@ -143,12 +145,10 @@ def test_differences_are_of_every_pair_and_measure(found: ModelComparison, four:
     gap = difference(found, "spurious_gap", "model 0", "model 2")
     assert gap.difference == pytest.approx(found.gaps["model 0"].gap - found.gaps["model 2"].gap)
     for measure, metric in (("spurious_ap", spurious_ap), ("spurious_auc", spurious_auc)):
-        means = [
-            np.mean(
-                [metric(*(model.of(side, c)["probability"] for side in ("validation", "spurious"))) for c in CLASSES]
-            )
-            for model in (four["model 1"], four["model 3"])
-        ]
+        means = []
+        for model in (four["model 1"], four["model 3"]):
+            sides = [(model.of("validation", c), model.of("spurious", c)) for c in CLASSES]
+            means.append(np.mean([metric(v["probability"], s["probability"]) for v, s in sides]))
         assert difference(found, measure, "model 1", "model 3").difference == pytest.approx(means[0] - means[1])
 
 
@@ -324,6 +324,52 @@ def test_command_of_one_model_prints_its_classes(folder: Path) -> None:
     assert "mine" in output
     assert "mean over models" not in output
     assert json.loads((folder / "g.json").read_text())["models"] == ["mine"]
+
+
+def record(name: str, of: Predictions) -> EvalRecord:
+    nothing = dict.fromkeys(Means.model_fields, 0.5)
+    return EvalRecord(
+        code_version="0",
+        model=name,
+        weights_sha256="",
+        label_space="custom",
+        protocol=Protocol.STANDARD,
+        validation_transform={},
+        spurious_transform={},
+        backend="eager",
+        dataset="d",
+        dataset_sha256="",
+        validation="v",
+        validation_sha256="",
+        name=name,
+        classes=(),
+        concepts=(),
+        mean=Means(**nothing),
+        mean_intervals={},
+        accuracy=0.5,
+        accuracy_interval=Interval(low=0, high=1),
+        accuracy_images=1,
+    ).carrying(of)
+
+
+def test_command_reads_the_predictions_beside_records_and_names_equal_ones_by_file(
+    folder: Path, four: dict[str, Predictions]
+) -> None:
+    table = pa.Table.from_pandas(rankings().table, schema=RANKINGS_SCHEMA, preserve_index=False)
+    pq.write_table(table, folder / "rankings" / "data" / "val.parquet")
+    for file, name, model in (("one", "net", 0), ("two", "net", 1), ("three", "other", 2)):
+        record(name, four[f"model {model}"]).save(folder / f"{file}.json")
+    given = [part for file in ("one", "two", "three") for part in ("--records", str(folder / f"{file}.json"))]
+    arguments = ["gaps", "--rankings", str(folder / "rankings"), *given, "--k", "20", "--out", str(folder / "g.json")]
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(app, arguments)
+    assert result.exit_code == 0, result.exception
+    written = ModelComparison.load(folder / "g.json")
+    assert written.models == ("one", "two", "other")
+    expected = compare([(name, four[f"model {i}"]) for i, name in enumerate(written.models)], rankings(), k=20)
+    assert written.differences == expected.differences
+    assert "spurious ap of one and two:" in result.output
+    (folder / "two.predictions.parquet").unlink()
+    assert isinstance(CliRunner().invoke(app, arguments).exception, DataError)
 
 
 def test_command_refuses_what_it_cannot_use(folder: Path) -> None:
