@@ -196,7 +196,7 @@ def _records(
         "validation": passes.val,
         "validation_sha256": _hash(validation[0].table, ["class_id", "sha256"]),
         "parameters": sum(p.numel() for p in classifier.network.parameters()),
-        "validation_rejects": (*passes.unusable, *((i.name, reason) for i, reason in validation[0].rejects)),
+        "validation_rejects": (*passes.unusable, *((r.name, r.reason) for r in validation[0].rejects)),
     }
     records = []
     for mitigation in (None, *mitigations):

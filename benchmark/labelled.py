@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from typing import NamedTuple
 
 import pandas as pd
 
 from spurious_imagenet.benchmark.predictions import Side
 
-__all__ = ["IMAGE_COLUMNS", "LabelledImage", "LabelledImages", "ReadImage", "read_chunks"]
-
-#: So many images are read together, or so many bytes of images, whichever is reached first.
-CHUNK_IMAGES, CHUNK_BYTES = 512, 1 << 28
+__all__ = ["IMAGE_COLUMNS", "LabelledImage", "LabelledImages", "RejectedImage", "read_ahead"]
 
 #: Columns of :attr:`LabelledImages.table`, as in the predictions.
 IMAGE_COLUMNS = ("side", "class_id", "concept_id", "name", "sha256")
@@ -42,47 +40,43 @@ class LabelledImage:
     read: Callable[[], bytes]
 
 
+class RejectedImage(NamedTuple):
+    """An image that could not be decoded, and why."""
+
+    concept_id: str | None
+    name: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images whose outputs are there.
 
     Attributes:
         table: One row an image that could be decoded, in the order given; columns :data:`IMAGE_COLUMNS`.
-        rejects: The other images, each with the reason.
+        rejects: The other images.
     """
 
     table: pd.DataFrame
-    rejects: tuple[tuple[LabelledImage, str], ...]
+    rejects: tuple[RejectedImage, ...]
 
 
-#: An image, its bytes and their SHA-256.
-ReadImage = tuple[LabelledImage, bytes, str]
-
-
-def read_chunks(images: Iterable[LabelledImage]) -> Iterator[list[ReadImage]]:
-    """Read images in chunks of a fixed size, the next chunk while the caller works on this one."""
-    chunks = _chunks(images)
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        waiting = pool.submit(next, chunks, None)
-        while (chunk := waiting.result()) is not None:
-            waiting = pool.submit(next, chunks, None)
-            yield chunk
-
-
-def _chunks(images: Iterable[LabelledImage]) -> Iterator[list[ReadImage]]:
-    source, chunk, size = iter(images), [], 0
+def read_ahead(images: Iterable[LabelledImage]) -> Iterator[tuple[LabelledImage, bytes, str]]:
+    """Yield each image with its bytes and their SHA-256, in order, while several threads read the next ones."""
+    waiting: deque[Future[tuple[LabelledImage, bytes, str]]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
-        while group := list(islice(source, min(_READERS, CHUNK_IMAGES - len(chunk)))):
-            read = list(pool.map(_read, group))
-            chunk += read
-            size += sum(len(data) for _, data, _ in read)
-            if len(chunk) >= CHUNK_IMAGES or size >= CHUNK_BYTES:
-                yield chunk
-                chunk, size = [], 0
-    if chunk:
-        yield chunk
+        try:
+            for image in images:
+                waiting.append(pool.submit(_read, image))
+                if len(waiting) > 4 * _READERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _read(image: LabelledImage) -> ReadImage:
+def _read(image: LabelledImage) -> tuple[LabelledImage, bytes, str]:
     data = image.read()
     return image, data, hashlib.sha256(data).hexdigest()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.images import ImageTransform
-from spurious_imagenet.benchmark.inference import ImageRunner
-from spurious_imagenet.benchmark.labelled import IMAGE_COLUMNS, LabelledImage, LabelledImages, read_chunks
+from spurious_imagenet.benchmark.inference import BatchOutput, ImageRunner
+from spurious_imagenet.benchmark.labelled import IMAGE_COLUMNS, LabelledImage, LabelledImages, RejectedImage, read_ahead
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json, remove_leftovers, sha256_file, write_json
 
 __all__ = ["ImageOutputs", "OutputsConfig"]
 
 Floats = NDArray[np.float32]
+
+#: A part is written after so many new images.
+PART_IMAGES = 512
 
 
 class OutputsConfig(BaseModel):
@@ -142,25 +145,39 @@ class ImageOutputs:
             images: The images, gone through once.
             runner: Runs the model that the configuration names.
             transform: The transform that the configuration describes.
-            progress: Called with the number of images that were added each time.
+            progress: Called with the number of images that were read since the last call.
 
         Raises:
             ModelError: The model gives NaN or infinite logits.
         """
-        rows: list[tuple[Any, ...]] = []
-        rejects: list[tuple[LabelledImage, str]] = []
-        for chunk in read_chunks(images):
-            new = {d: data for _, data, d in chunk if d not in self._place and d not in self._rejects}
-            if new:
-                self._score(new, {digest: image.name for image, _, digest in chunk}, runner, transform)
-            for image, _, digest in chunk:
-                if digest in self._rejects:
-                    rejects.append((image, self._rejects[digest]))
-                else:
-                    rows.append((image.side, image.class_id, image.concept_id, image.name, digest))
-            if progress:
-                progress(len(chunk))
-        return LabelledImages(pd.DataFrame(rows, columns=list(IMAGE_COLUMNS), dtype=object), tuple(rejects))
+        seen: list[tuple[Any, ...]] = []
+        queued: list[tuple[str, str]] = []
+
+        def new() -> Iterator[Callable[[], bytes]]:
+            pending: set[str] = set()
+            for image, data, digest in read_ahead(images):
+                seen.append((image.side, image.class_id, image.concept_id, image.name, digest))
+                if progress:
+                    progress(1)
+                if digest not in self._place and digest not in self._rejects and digest not in pending:
+                    pending.add(digest)
+                    queued.append((digest, image.name))
+                    yield data.__bytes__
+
+        waiting: list[BatchOutput] = []
+        for output in runner.run(new(), transform):
+            self._check_finite(output, queued)
+            waiting.append(output)
+            # Parts end with a batch, so that a run that goes on makes the same batches as one that was never killed.
+            if sum(len(o.index) + len(o.rejects) for o in waiting) >= PART_IMAGES:
+                self._write(waiting, queued)
+                waiting = []
+        if waiting:
+            self._write(waiting, queued)
+        table = pd.DataFrame(seen, columns=list(IMAGE_COLUMNS), dtype=object)
+        rejected = table["sha256"].isin(self._rejects.keys())
+        rejects = [RejectedImage(s[2], s[3], self._rejects[s[4]]) for s in seen if s[4] in self._rejects]
+        return LabelledImages(table[~rejected].reset_index(drop=True), tuple(rejects))
 
     def read(self, sha256: Sequence[str]) -> tuple[Floats, Floats]:
         """Return (n, D) float32 features and (n, K) float32 logits of images that were added.
@@ -180,26 +197,18 @@ class ImageOutputs:
             logits[part == p] = held.logits[row[part == p]]
         return features, logits
 
-    def _score(
-        self, new: dict[str, bytes], names: dict[str, str], runner: ImageRunner, transform: ImageTransform
-    ) -> None:
-        digests = list(new)
-        readers: list[Callable[[], bytes]] = [data.__bytes__ for data in new.values()]
-        outputs = list(runner.run(readers, transform))
-        rejects = {digests[i]: reason for output in outputs for i, reason in output.rejects}
+    def _check_finite(self, output: BatchOutput, queued: list[tuple[str, str]]) -> None:
+        finite = np.isfinite(output.logits).all(axis=1)
+        if not finite.all():
+            name = queued[int(output.index[finite.argmin()])][1]
+            raise ModelError(f"{self.config.model} gave NaN or infinite logits for {name}: expected finite numbers.")
+
+    def _write(self, outputs: list[BatchOutput], queued: list[tuple[str, str]]) -> None:
+        rejects = {queued[i][0]: reason for output in outputs for i, reason in output.rejects}
         scored = [output for output in outputs if len(output.index)]
-        images = tuple(digests[i] for output in scored for i in output.index)
+        images = tuple(queued[i][0] for output in scored for i in output.index)
         features = np.concatenate([o.features for o in scored]) if scored else np.zeros((0, 0), np.float32)
         logits = np.concatenate([o.logits for o in scored]) if scored else np.zeros((0, 0), np.float32)
-        finite = np.isfinite(logits).all(axis=1)
-        if not finite.all():
-            raise ModelError(
-                f"{self.config.model} gave NaN or infinite logits for {len(finite) - finite.sum()} of {len(finite)} "
-                f"images, the first {names[images[int(finite.argmin())]]}: expected finite numbers."
-            )
-        self._write(images, rejects, features, logits)
-
-    def _write(self, images: tuple[str, ...], rejects: dict[str, str], features: Floats, logits: Floats) -> None:
         identity = "".join([*images, *sorted(rejects)])
         path = self.path / "parts" / hashlib.sha256(identity.encode()).hexdigest()[:16]
         with atomic_directory(path) as directory:

@@ -101,10 +101,10 @@ class ImagePasses:
 
     def _check_spurious(self, images: LabelledImages) -> None:
         if images.rejects:
-            image, reason = images.rejects[0]
+            first = images.rejects[0]
             raise DataError(
                 f"{len(images.rejects)} images of dataset {self.data.name} cannot be read, the first of concept "
-                f"{image.concept_id!r}: {reason}."
+                f"{first.concept_id!r}: {first.reason}."
             )
 
 

@@ -84,7 +84,7 @@ def test_few_images_prove_nothing(val: Path, tmp_path: Path) -> None:
 
 
 def test_nan_logits_name_the_first_image(val: Path) -> None:
-    sentence = r"_Colours gave NaN or infinite logits for 20 of 80 images, the first .*bird.00\.png: expected finite"
+    sentence = r"_Colours gave NaN or infinite logits for .*bird.00\.png: expected finite"
     with pytest.raises(ModelError, match=sentence):
         _evaluate(val, CLASSES, _Colours(broken_above=0.9))
 

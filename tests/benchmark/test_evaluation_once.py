@@ -13,7 +13,7 @@ from helpers import CLASSES, jpeg, labelled_shard, spread_weights_file, weights_
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from spurious_imagenet import evaluate, load_classifier
-from spurious_imagenet.benchmark import labelled
+from spurious_imagenet.benchmark import outputs
 from spurious_imagenet.benchmark.evaluation import measure, short_name
 from spurious_imagenet.benchmark.gaps import gap_record
 from spurious_imagenet.benchmark.images import Protocol
@@ -166,13 +166,15 @@ def test_gaps_are_those_of_the_predictions(world: tuple[str, Path], tmp_path: Pa
     assert found.gaps == gap_record(plain.read_predictions(), rankings, resamples=50, seed=3, where="rankings")
     assert found.model_dump(exclude={"gaps"}) == plain.model_dump(exclude={"gaps"})
     with pytest.raises(DataError, match="44"):  # ranked images that are not in the validation images given now
-        evaluate(world[0], spurious_dataset(), labelled_shard(tmp_path / "few.tar", range(44)), rankings=rankings)
+        evaluate(
+            world[0], spurious_dataset(), labelled_shard(tmp_path / "few.tar", range(44)), rankings=rankings, **how
+        )
 
 
 def test_a_run_that_breaks_off_keeps_its_chunks(
     world: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelled, "CHUNK_IMAGES", 8)
+    monkeypatch.setattr(outputs, "PART_IMAGES", 32)
     broken = [*SPURIOUS[:-1], (*SPURIOUS[-1][:2], b"no image")]
     how = {"backend": "eager", "protocol": "standard"}
     plain = evaluate(world[0], spurious_dataset(), world[1], outputs=tmp_path / "plain", **how)

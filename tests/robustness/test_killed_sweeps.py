@@ -12,7 +12,7 @@ import pytest
 from evaluation_helpers import SPURIOUS, count_decodes, dataset_folder
 from helpers import labelled_shard, tree, weights_file
 
-from spurious_imagenet.benchmark import labelled
+from spurious_imagenet.benchmark import outputs
 from spurious_imagenet.benchmark.sweep import SweepConfig, SweepModel, run_sweep
 
 # A server that has imported torch once: each child starts in a moment, with no thread of this process in it.
@@ -20,7 +20,7 @@ SPAWN = multiprocessing.get_context("forkserver")
 
 
 def _sweep(config: SweepConfig) -> None:
-    labelled.CHUNK_IMAGES = 8
+    outputs.PART_IMAGES = 32
     run_sweep(config)
 
 
@@ -33,7 +33,7 @@ def _config(root: Path, out: str) -> SweepConfig:
         out=root / out,
         backend="eager",
         workers=1,
-        resamples=50,
+        resamples=20,
     )
 
 
@@ -60,7 +60,7 @@ def test_records_are_the_same_bytes_after_three_kills(tmp_path: Path, monkeypatc
     for i in range(5):
         weights_file(tmp_path / f"m{i}.safetensors", seed=i)
     dataset_folder(tmp_path / "data")
-    labelled_shard(tmp_path / "val.tar", range(60))
+    labelled_shard(tmp_path / "val.tar", range(48))
     SPAWN.set_forkserver_preload(["helpers", "evaluation_helpers", "spurious_imagenet.benchmark.sweep"])
     plain = _config(tmp_path, "plain")
     begin = time.monotonic()
@@ -91,7 +91,7 @@ def test_a_sweep_decodes_each_image_once_a_model_and_transform(tmp_path: Path, m
     dataset_folder(tmp_path / "data", twice)
     labelled_shard(tmp_path / "val.tar", range(16))
     counted = count_decodes(monkeypatch)
-    monkeypatch.setattr(labelled, "CHUNK_IMAGES", 5)
+    monkeypatch.setattr(outputs, "PART_IMAGES", 1)
     config = _config(tmp_path, "out").model_copy(update={"resamples": 5})
     assert run_sweep(config).made == 10
     assert len(counted) == 16 + 12
