@@ -80,16 +80,17 @@ def storage_noise(features: NDArray[np.floating[Any]], directions: NDArray[np.fl
         (M,) float64 root mean square over the images, in units of the scores.
     """
     step = np.maximum(np.abs(features.astype(np.float64)) * _HALF_STEP, _LEAST_STEP)
-    squares: NDArray[np.float64] = np.square(step).mean(axis=0) @ np.square(directions.astype(np.float64)).T
-    return np.sqrt(squares)
+    squares = np.square(step).mean(axis=0) @ np.square(directions.astype(np.float64)).T
+    noise: NDArray[np.float64] = np.sqrt(squares)
+    return noise
 
 
 def _of_one_class(scores: NDArray[np.floating[Any]], noise: NDArray[Any]) -> NDArray[np.float64]:
     varying = varying_concepts(scores, noise=noise)
     values = scores[:, varying].astype(np.float64)
     standardised = (values - values.mean(axis=0)) / values.std(axis=0)
-    total: NDArray[np.float64] = standardised.sum(axis=1)
-    return total / scores.shape[1]
+    mean: NDArray[np.float64] = standardised.sum(axis=1) / scores.shape[1]  # those that do not vary count as 0
+    return mean
 
 
 def _checked(scores: ArrayLike) -> NDArray[np.floating[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from spurious_imagenet.errors import DataError
 
 __all__ = ["ClassImages", "SplitImages"]
 
+_MAX_BATCH_BYTES = 256 << 20
 _COLUMNS = ("key", "sha256", "class_id")
 
 
@@ -37,7 +38,7 @@ class ClassImages(NamedTuple):
 
 
 class SplitImages(StoredImages):
-    """The images of a split by class; memory holds their rows, and the features of one class at a time.
+    """The images of a split by class; memory holds their rows, and the features of a few classes at a time.
 
     Args:
         stores: The split's stores, all of one model.
@@ -64,20 +65,42 @@ class SplitImages(StoredImages):
         self._order = np.argsort(codes, kind="stable")
         self._bounds = np.searchsorted(codes[self._order], np.arange(len(self.class_ids) + 1))
 
-    def of_class(self, class_id: str) -> ClassImages:
-        """Read the images of one of ``class_ids``.
+    def of_classes(self, class_ids: Sequence[str]) -> Iterator[ClassImages]:
+        """Read the images of some of ``class_ids``, one class after another.
 
         Raises:
             DataError: A feature is NaN or infinite.
         """
-        ids = self._ids(class_id)
+        for batch in self._batches(class_ids):
+            ids = np.sort(np.concatenate([self._ids(class_id) for class_id in batch]))
+            features = self.features(ids, self._dim)
+            for class_id in batch:
+                own = self._ids(class_id)
+                yield self._of_class(own, features[np.searchsorted(ids, own)])
+
+    def _batches(self, class_ids: Sequence[str]) -> Iterator[list[str]]:
+        """Cut classes into runs whose features are few enough to be in memory: each run reads every part once."""
+        batch: list[str] = []
+        held = 0
+        for class_id in class_ids:
+            size = len(self._ids(class_id)) * self._dim * np.dtype(np.float16).itemsize
+            if batch and held + size > _MAX_BATCH_BYTES:
+                yield batch
+                batch, held = [], 0
+            batch.append(class_id)
+            held += size
+        if batch:
+            yield batch
+
+    def _of_class(self, ids: Indices, features: NDArray[np.float16]) -> ClassImages:
         rows = self._rows.take(ids)
         names = rows.column("key").to_pylist()
         hashes = [digest.hex() for digest in rows.column("sha256").to_pylist()]
         order = sorted(range(len(ids)), key=lambda i: (hashes[i], names[i]))
         kept = [i for n, i in enumerate(order) if not n or hashes[order[n - 1]] != hashes[i]]
-        features = self.features(ids, self._dim)[kept]
-        return ClassImages([names[i] for i in kept], [hashes[i] for i in kept], features, len(ids) - len(kept))
+        return ClassImages(
+            [names[i] for i in kept], [hashes[i] for i in kept], features[kept], repeated=len(ids) - len(kept)
+        )
 
     def _ids(self, class_id: str) -> Indices:
         code = bisect_left(self.class_ids, class_id)

@@ -17,7 +17,7 @@ from spurious_imagenet.benchmark.rankings import LeftOut, RankingsInfo
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.publish.schema import public_spec
 from spurious_imagenet.builders.rankings.config import RankConfig
-from spurious_imagenet.builders.rankings.images import SplitImages
+from spurious_imagenet.builders.rankings.images import ClassImages, SplitImages
 from spurious_imagenet.builders.rankings.judged import who_judged
 from spurious_imagenet.builders.rankings.ranking import rank_class, ranked_splits
 from spurious_imagenet.builders.rankings.write import write_rankings
@@ -45,7 +45,7 @@ class RankResult:
 def rank(config: RankConfig, out: str | Path, *, progress: Progress | None = None) -> RankResult:
     """Sort the images of each class by how strongly they show its spurious features, and write the order.
 
-    Memory holds the rows of a split and the features of one class at a time.
+    Memory holds the rows of the splits and the features of a few classes at a time.
 
     Args:
         config: Which images, and which concepts.
@@ -101,27 +101,26 @@ class _Split:
         Raises:
             DataError: No class of the split can be ranked.
         """
-        rows_of = {str(c): rows for c, rows in self.bank.table.groupby("class_id").indices.items()}
+        groups = self.bank.table.groupby("class_id").indices
+        rows_of = {str(class_id): np.asarray(rows) for class_id, rows in groups.items()}
         self.counts, self.left_out = Counter(unlabelled_images=self.images.unlabelled), []
         for class_id in sorted(set(rows_of) - set(self.images.class_ids)):
             self._leave_out(class_id, 0, "no image of the class is in the split")
-        for done, class_id in enumerate(self.images.class_ids):
-            rows = rows_of.get(class_id)
-            if rows is not None or self.config.controls:
-                concepts = self.bank if rows is None else self.bank.select(rows)
-                if (table := self._ranked(class_id, concepts, control=rows is None)) is not None:
-                    yield table
-            else:
-                self.counts["classes_without_concept"] += 1
-            self.progress(self.name, done + 1, len(self.images.class_ids))
+        chosen = [c for c in self.images.class_ids if c in rows_of or self.config.controls]
+        self.counts["classes_without_concept"] = len(self.images.class_ids) - len(chosen)
+        for done, (class_id, images) in enumerate(zip(chosen, self.images.of_classes(chosen), strict=True), start=1):
+            control = class_id not in rows_of
+            concepts = self.bank if control else self.bank.select(rows_of[class_id])
+            if (table := self._ranked(class_id, images, concepts, control=control)) is not None:
+                yield table
+            self.progress(self.name, done, len(chosen))
         if not self.counts["classes"]:
             raise DataError(
                 f"no image of split {self.name!r} is of a class with a concept to rank by: the bank's concepts are of "
                 f"{', '.join(sorted(rows_of)[:3])}, the images of {', '.join(self.images.class_ids[:3])} and so on."
             )
 
-    def _ranked(self, class_id: str, bank: ConceptBank, *, control: bool) -> pd.DataFrame | None:
-        images = self.images.of_class(class_id)
+    def _ranked(self, class_id: str, images: ClassImages, bank: ConceptBank, *, control: bool) -> pd.DataFrame | None:
         ranked, count = rank_class(images, bank), len(images.names)
         if ranked.constant == len(bank):
             self._leave_out(class_id, count, f"no concept varies over its {count} images; not ranked")
@@ -147,8 +146,8 @@ class _Split:
             class_name=self.class_names.get(class_id, class_id),
             control=control,
             ranked_split=pd.Series(splits, dtype=object),
-            concept_ids=[ids] * count,
-            concept_scores=[[]] * count if control else ranked.table["concept_scores"],
+            concept_ids=pd.Series([ids] * count, dtype=object),
+            concept_scores=pd.Series([()] * count, dtype=object) if control else ranked.table["concept_scores"],
         )
 
     def _leave_out(self, class_id: str, images: int, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -66,19 +67,22 @@ def _write_split(folder: Path, split: str, tables: Iterable[pd.DataFrame], own: 
     schema = features.arrow_schema
     with pq.ParquetWriter(unnamed, schema, compression="zstd") as writer:
         for group in _groups(tables):
-            rows = group if own is None else group.assign(image=_pixels(group, own))
+            rows = (
+                group if own is None else group.assign(image=pd.Series(_pixels(group, own), group.index, dtype=object))
+            )
             writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), row_group_size=_ROW_GROUP)
     named = unnamed.rename(folder / f"{split}-{sha256_file(unnamed)[:16]}.parquet")
     return f"data/{named.name}"
 
 
-def _pixels(rows: pd.DataFrame, own: OwnImages) -> list[dict[str, str | bytes]]:
+def _pixels(rows: pd.DataFrame, own: OwnImages) -> pd.Series[Any]:
     hashes, names = rows["sha256"].tolist(), rows["name"].tolist()
     found = [image for image in own.find(hashes, names) if image is not None]
     if len(found) < len(rows):
         missing = next(n for n, image in zip(names, own.find(hashes, names), strict=True) if image is None)
         raise DataError(f"image {missing!r} is not in {own.name}: expected a file of the bytes that were ranked.")
-    return [{"bytes": d, "path": f.file_name} for d, f in zip(own.read(hashes, found), found, strict=True)]
+    content = [{"bytes": d, "path": f.file_name} for d, f in zip(own.read(hashes, found), found, strict=True)]
+    return pd.Series(content, rows.index, dtype=object)
 
 
 def _groups(tables: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
