@@ -66,7 +66,7 @@ def flags_of(images: pd.DataFrame, said: dict[str, list[list[float]]], rule: Fla
     return list(found[["sha256", "suggested_id", "agree", "score"]].itertuples(index=False, name=None))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(cases(), st.sampled_from([0.1, 0.5, 1.0]), st.randoms())
 def test_flags_are_the_naive_ones_in_any_order(case: Any, share: float, random: Any) -> None:
     images, said = case
