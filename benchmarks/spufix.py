@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -120,8 +121,7 @@ def main() -> None:
     console.print(table)
     console.print(f"overhead {overhead:+.2%} (bar {BAR:.0%})")
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=1)
+        Path(args.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
     sys.exit(overhead > BAR)
 
 

@@ -68,12 +68,20 @@ FAMILIES = {
 }
 #: Those whose own timm code fixes the input.
 _FIXED = ("volo", "deit", "swin", "beit", "eva02", "mixer", "resmlp", "gmlp", "cait", "pit_", "xcit")
+#: What makes the largest ones small without changing what they are.
+_SMALLER = {
+    "beit_base_patch16_224": {"embed_dim": 48, "depth": 2, "num_heads": 3},
+    "eva02_tiny_patch14_224": {"depth": 2},
+    "cait_xxs24_224": {"depth": 2},
+    "swin_tiny_patch4_window7_224": {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)},
+    "deit_tiny_distilled_patch16_224": {"depth": 2},
+}
 
 
 def family(name: str, classes: int = 10) -> Classifier:
     """A classifier of random weights with ``classes`` classes."""
     kwargs = {"img_size": FAMILIES[name]} if name.startswith(_FIXED) else {}
-    model = create_timm_model(name, pretrained=False, num_classes=classes, **kwargs)
+    model = create_timm_model(name, pretrained=False, num_classes=classes, **kwargs, **_SMALLER.get(name, {}))
     labels = label_space_for(classes, class_ids=[f"class-{i}" for i in range(classes)])
     return classifier_from_timm(name, model, labels, Preprocess.evaluation(size=FAMILIES[name], **PLAIN))
 
