@@ -33,6 +33,7 @@ def drawn(n: int, m: int, seed: int, resamples: int = 7) -> tuple[np.ndarray, np
     return bootstrap_counts(n, resamples, rng), bootstrap_counts(m, resamples, rng)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 40), seeds)
 def test_every_resample_draws_as_many_images_as_there_are(n: int, resamples: int, seed: int) -> None:
     counts = bootstrap_counts(n, resamples, np.random.default_rng(seed))
@@ -65,7 +66,7 @@ def test_counts_are_drawn_in_blocks_of_bounded_memory() -> None:
     assert peak < counts.nbytes + 150e6  # drawn at once, the draws alone would take 320 MB
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(scores, scores, seeds)
 def test_ap_of_every_resample_equals_its_definition_and_sklearn(
     validation: list[float], spurious: list[float], seed: int
@@ -82,7 +83,7 @@ def test_ap_of_every_resample_equals_its_definition_and_sklearn(
     assert ours == pytest.approx(weighted, abs=1e-12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(scores, scores, seeds)
 def test_auc_of_every_resample_equals_its_definition_and_sklearn(
     validation: list[float], spurious: list[float], seed: int
@@ -98,6 +99,7 @@ def test_auc_of_every_resample_equals_its_definition_and_sklearn(
     assert ours == pytest.approx(weighted, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(scores, scores)
 def test_each_image_once_gives_the_metric_itself(validation: list[float], spurious: list[float]) -> None:
     once = np.ones((1, len(validation)), int), np.ones((1, len(spurious)), int)
@@ -105,6 +107,7 @@ def test_each_image_once_gives_the_metric_itself(validation: list[float], spurio
     assert bootstrap_auc(validation, spurious, *once)[0] == pytest.approx(spurious_auc(validation, spurious), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(scores, scores, seeds, st.randoms())
 def test_order_of_images_does_not_matter(validation: list[float], spurious: list[float], seed: int, random) -> None:  # type: ignore[no-untyped-def]
     counts_v, counts_s = drawn(len(validation), len(spurious), seed)
@@ -116,6 +119,7 @@ def test_order_of_images_does_not_matter(validation: list[float], spurious: list
         assert metric(*shuffled) == pytest.approx(metric(validation, spurious, counts_v, counts_s), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(scores, scores, seeds)
 def test_a_rising_function_of_the_scores_changes_nothing(
     validation: list[float], spurious: list[float], seed: int
@@ -138,6 +142,7 @@ def test_blocks_do_not_show(resamples: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert before[0].shape == (resamples,)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), seeds)
 def test_mean_of_every_resample(values: list[float], seed: int) -> None:
     counts = bootstrap_counts(len(values), 5, np.random.default_rng(seed))
@@ -158,6 +163,7 @@ def test_mean_over_classes_varies_with_the_classes_even_where_images_do_not() ->
     assert (found.low, found.high) == (0, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.sampled_from([0.5, 0.9, 0.95]))
 def test_interval_is_between_percentiles(values: list[float], level: float) -> None:
     found = interval(values, level)
@@ -281,7 +287,7 @@ def test_what_has_no_value_raises(call) -> None:  # type: ignore[no-untyped-def]
         call()
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6))
 def test_models_that_say_the_same_of_every_image_score_by_chance(n: int, m: int) -> None:
     counts = drawn(n, m, 0)

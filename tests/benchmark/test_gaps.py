@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference.gaps import accuracy_in, distance_from_line, gap_by_sorting, pearson, sample_variance
 
@@ -37,6 +37,7 @@ def keys(n: int) -> list[str]:
     return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
 
 
+@settings(deadline=None)
 @given(images, st.integers(1, 20))
 def test_gap_equals_its_definition(given_images: list[tuple[bool, int]], k: int) -> None:
     assume(len(given_images) >= 2 * k)
@@ -47,6 +48,7 @@ def test_gap_equals_its_definition(given_images: list[tuple[bool, int]], k: int)
     assert -1 <= found.gap <= 1
 
 
+@settings(deadline=None)
 @given(images, st.integers(1, 20), st.randoms())
 def test_order_of_images_does_not_matter_even_among_ties(
     given_images: list[tuple[bool, int]],
@@ -60,6 +62,7 @@ def test_order_of_images_does_not_matter_even_among_ties(
     assert spurious_gap(*zip(*rows, strict=True), k) == before
 
 
+@settings(deadline=None)
 @given(images, st.integers(1, 20))
 def test_high_and_low_are_exactly_k_images_each_and_share_none(given_images: list[tuple[bool, int]], k: int) -> None:
     assume(len(given_images) >= 2 * k)
@@ -85,6 +88,7 @@ def test_of_images_that_tie_at_the_kth_place_the_lower_keys_are_the_less_spuriou
     assert list(high) == [5, 3]
 
 
+@settings(deadline=None)
 @given(images, st.integers(1, 20), st.floats(0.1, 10), st.floats(-5, 5))
 def test_scale_and_shift_of_spuriosity_change_nothing(
     given_images: list[tuple[bool, int]], k: int, scale: float, shift: float
@@ -96,6 +100,7 @@ def test_scale_and_shift_of_spuriosity_change_nothing(
     assert spurious_gap(correct, scaled, ties, k) == spurious_gap(correct, spuriosity, ties, k)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(12)), st.lists(st.booleans(), min_size=12, max_size=12), st.integers(1, 6))
 def test_the_sign_of_spuriosity_is_the_sign_of_the_gap(order: list[int], correct: list[bool], k: int) -> None:
     there = spurious_gap(correct, order, keys(12), k)
@@ -103,6 +108,7 @@ def test_the_sign_of_spuriosity_is_the_sign_of_the_gap(order: list[int], correct
     assert back.gap == pytest.approx(-there.gap)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1), images)
 def test_a_model_that_is_always_right_or_always_wrong_has_no_gap(
     right: int, given_images: list[tuple[bool, int]]
@@ -136,6 +142,7 @@ def test_mean_over_classes_counts_classes_and_pooling_counts_images() -> None:
             undefined()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60), st.sampled_from([1, 4, 5, 10]))
 def test_curve_counts_every_image_once(rows: list[tuple[bool, int]], bins: int) -> None:
     correct, percentile = [r for r, _ in rows], [p / 20 for _, p in rows]
@@ -151,6 +158,7 @@ def test_curve_of_what_is_no_percentile_raises(percentile: list[float]) -> None:
         accuracy_by_percentile([True] * len(percentile), percentile)
 
 
+@settings(deadline=None)
 @given(accuracies, st.data())
 def test_effective_robustness_is_the_distance_from_the_least_squares_line(high: list[float], data) -> None:  # type: ignore[no-untyped-def]
     assume(len(set(high)) > 1)
@@ -178,6 +186,7 @@ def test_equal_accuracies_that_differ_by_rounding_make_no_line() -> None:
         effective_robustness([0.3, 0.1 + 0.2, 0.3], [0.1, 0.2, 0.3])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-10, 10), st.integers(-10, 10)), min_size=2, max_size=20), st.floats(0.1, 5))
 def test_correlation_is_pearsons(pairs: list[tuple[int, int]], scale: float) -> None:
     x, y = [a / 10 for a, _ in pairs], [b / 10 for _, b in pairs]
