@@ -14,7 +14,7 @@ from spurious_imagenet.benchmark.mitigation.tuning_record import Change, MethodR
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.cli.options import Device, console, progress_bar, validated
+from spurious_imagenet.cli.options import Device, progress_bar, validated
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import is_unused
 
@@ -88,7 +88,8 @@ def command(
             lambda name, seed, done, n: bar.update(task, completed=done, total=n, note=f"{name}, seed {seed}"),
         )
     record = write_tuning(out, tuning, record, head)
-    Console(width=None if console.is_terminal else 160).print(_table(record))
+    # A file or a pipe has no width: the table must not be cut there.
+    (Console() if Console().is_terminal else Console(width=180)).print(_table(record))
     for line in _remarks(record, out):
         typer.echo(line)
 
