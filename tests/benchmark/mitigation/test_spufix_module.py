@@ -73,6 +73,7 @@ _SMALLER = {
     "beit_base_patch16_224": {"embed_dim": 48, "depth": 2, "num_heads": 3},
     "eva02_tiny_patch14_224": {"depth": 2},
     "cait_xxs24_224": {"depth": 2},
+    "vgg11": {"mlp_ratio": 1 / 64},
     "swin_tiny_patch4_window7_224": {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)},
     "deit_tiny_distilled_patch16_224": {"depth": 2},
 }
