@@ -67,7 +67,7 @@ def command(
 
 _LEGEND = """\
 Per cent of the images that are no longer classified as their class when the region is corrupted, mean over concepts; \
-in brackets the 95 % bootstrap interval, images and concepts resampled. area: mean share of the picture corrupted."""
+below it the 95 % bootstrap interval, images and concepts resampled. area: mean share of the picture corrupted."""
 
 
 def _drops(model: ModelSensitivity) -> Table:
@@ -77,7 +77,7 @@ def _drops(model: ModelSensitivity) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for role in dict.fromkeys(mean.role for mean in model.means):
         own = [mean for mean in model.means if mean.role == role]
-        values = [f"{100 * m.drop:+.1f} ({100 * m.interval.low:.1f} to {100 * m.interval.high:.1f})" for m in own]
+        values = [f"{100 * m.drop:+.1f}\n{100 * m.interval.low:.1f} to {100 * m.interval.high:.1f}" for m in own]
         table.add_row(role, str(own[0].concepts), f"{own[0].covered:.0%}", *values)
     return table
 
