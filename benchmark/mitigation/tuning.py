@@ -228,7 +228,7 @@ def _encoder(classifier: Classifier) -> tuple[str, str]:
 
 def _method_record(tuning: Tuning, method: Method, runs: list[TunedHead], before: NDArray[np.float64]) -> MethodRecord:
     every = [tuning.correct(run.head) for run in runs]
-    after = np.mean(every, axis=0, dtype=np.float64)
+    after = np.stack(every).astype(np.float64).mean(axis=0)
     resamples, (stopping, reported) = tuning.config.resamples, tuning.ends
     rows = tuning.val.rows_of(tuning.halves[1])
     other = ~np.isin(tuning.val.label[rows], list(tuning.train.classes))

@@ -76,9 +76,10 @@ class _Labelled(StoredImages):
         found = table.assign(label=table["class_id"].map(label_of)).merge(keys, how="left", on=["label", "sha256"])
         missing = found["row"].isna()
         if missing.any():
+            class_id = found["class_id"].iloc[int(missing.argmax())]
             raise DataError(
                 f"{int(missing.sum())} of {len(found)} images ranked in {where} are not in {self.where}, the first of "
-                f"class {found['class_id'][missing.idxmax()]}: expected features of the images that were ranked."
+                f"class {class_id}: expected features of the images that were ranked."
             )
         found = found.astype({"row": np.int64}).drop(columns="class_id")
         return found.sort_values(["label", "rank", "sha256"], ignore_index=True)
@@ -106,7 +107,7 @@ class TrainingImages(_Labelled):
         self.excluded = int(banned.sum())
         ranked = self.ranked(rankings, store.config.class_ids, where)
         self._low_first: dict[int, Indices] = {
-            int(label): group["row"].to_numpy()[~banned.to_numpy()[group["row"]]]
+            int(str(label)): group["row"].to_numpy()[~banned.to_numpy()[group["row"]]]
             for label, group in ranked.groupby("label", sort=True)
         }
         self._label = self.table["label"].to_numpy(np.int64)
@@ -241,7 +242,7 @@ def class_ends(images: ValidationImages, halves: Sequence[int | None], k: int) -
     """
     counts = pd.concat([images.ranks_of(half).groupby("label").size() for half in halves], axis=1)
     fewest = counts.reindex(images.ranks["label"].unique()).fillna(0).min(axis=1).astype(int)
-    names = images.ranks.groupby("label")["class_name"].first()
+    names = images.ranks.groupby("label")["class_name"].first().to_dict()
     refused = {str(names[label]): int(count) for label, count in fewest.items() if count < 2 * k}
     if len(refused) == len(fewest):
         shown = ", ".join(f"{name}: {count}" for name, count in list(refused.items())[:3])

@@ -108,7 +108,8 @@ def tune_head(
     x, y = torch.from_numpy(features).to(device), torch.from_numpy(label).to(device)
     checks = [stopping.check(0, both.detach())]
     least = checks[0].accuracy - config.accuracy_loss if config.recipe == "replay" else -np.inf
-    kept, stopped_by = (0, both.detach().clone()), "steps"
+    kept = (0, both.detach().clone())
+    stopped_by: StoppedBy = "steps"
     for step, batch in zip(range(1, config.max_steps + 1), _batches(len(label), config.batch_size, seed), strict=False):
         rows = torch.from_numpy(batch).to(device)
         optimizer.zero_grad()
@@ -143,7 +144,7 @@ def _logits(both: Tensor, features: Tensor) -> Tensor:
 
 
 def _correct(both: Tensor, features: Tensor, label: Tensor) -> NDArray[np.bool_]:
-    found = [_logits(both, block.to(both.device)).argmax(1).cpu() for block in features.split(_BLOCK)]
+    found = [_logits(both, block.to(both.device)).argmax(1).cpu() for block in torch.split(features, _BLOCK)]
     return np.asarray((torch.cat(found) == label).numpy())
 
 
