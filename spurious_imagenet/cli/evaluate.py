@@ -183,10 +183,14 @@ def _sweep_table(result: SweepResult) -> Table:
     gaps = any(record.gaps is not None for record in result.records)
     table = Table(padding=(0, 1), box=SIMPLE_HEAD)
     table.add_column("model", overflow="fold", min_width=12)
-    table.add_column("protocol", no_wrap=True)
     for header in ("acc. ↑", "AP ↑", "chance", "AUC ↑", "as k ↓", *(["gap ↓"] if gaps else [])):
         table.add_column(header, justify="right", no_wrap=True)
+    protocol = None
     for r in result.records:
+        if r.protocol is not protocol:
+            protocol = r.protocol
+            table.add_section()
+            table.add_row(f"protocol {protocol.value}", style="bold")
         mean, intervals = r.mean, r.mean_intervals
         cells = [
             _with_interval(r.accuracy, r.accuracy_interval),
@@ -197,7 +201,7 @@ def _sweep_table(result: SweepResult) -> Table:
         ]
         if gaps:
             cells.append("" if r.gaps is None else _with_interval(r.gaps.gap, r.gaps.gap_interval))
-        table.add_row(r.name, r.protocol.value, *cells)
+        table.add_row(r.name, *cells)
     return table
 
 
