@@ -64,7 +64,9 @@ def compare_group(group: Group, *, resamples: int = 1000, seed: int = 0) -> Comp
     line, undefined, robustness = _robustness(members)
     places = [i for i, m in enumerate(members) if m.record.gaps is not None]
     correlations = {(i, j): _correlation(members[i], members[j]) for i, j in combinations(places, 2)}
-    return Comparison(_differences(members, resamples, seed), line, undefined, robustness, correlations, _variances(members))
+    return Comparison(
+        _differences(members, resamples, seed), line, undefined, robustness, correlations, _variances(members)
+    )
 
 
 def _differences(

@@ -85,7 +85,9 @@ class Plotter:
         tall = (0.5 + 0.4 * len(records)) if dodged else 1.0  # height of a class, where that of a mean is 1
         at = len(tops) + 0.1 + tall * (np.arange(len(names)) + 0.5)
         bottom = float(at[-1] + 0.6 * tall)
-        figure, axes = new_figure(narrow, 0.7 + 0.235 * bottom, "", f"{METRIC_NAMES[metric]}: higher is better, 1 is best")
+        figure, axes = new_figure(
+            narrow, 0.7 + 0.235 * bottom, "", f"{METRIC_NAMES[metric]}: higher is better, 1 is best"
+        )
         drawing = Drawing(figure)
         for place, (member, series) in enumerate(zip(self.group.members, self.series, strict=True)):
             items: list[Any] = [member.record.classes[k] for k in order]
@@ -97,7 +99,16 @@ class Plotter:
                 if interval is not None and (dodged or len(records) == 1 or (separate and y == rows[0])):
                     axes.plot([interval.low, interval.high], [y, y], color=series.color, lw=1.3, alpha=0.6)
             gid = f"m{place}.{metric}"
-            axes.plot(values, rows, ls="none", ms=5.5, mew=1.2, gid=gid, label=shorten(member.label, 34), **series.style)
+            axes.plot(
+                values,
+                rows,
+                ls="none",
+                ms=series.size(5.5),
+                mew=1.2,
+                gid=gid,
+                label=shorten(member.label, 34),
+                **series.style,
+            )
             drawing.tips[gid] = [
                 f"{member.label}, {name}: {with_interval(value, interval)}"
                 for name, value, interval in zip(["mean over classes", *names], values, intervals, strict=True)
@@ -176,7 +187,7 @@ class Plotter:
             if up is not None:
                 axes.plot([x, x], [up.low, up.high], **thin)
             gid = f"m{place}.point"
-            axes.plot([x], [y], ls="none", ms=7, mew=1.4, gid=gid, **series.style)
+            axes.plot([x], [y], ls="none", ms=series.size(7), mew=1.4, gid=gid, **series.style)
             drawing.tips[gid] = [f"{member.label}: {x:.1f} % across, {y:.3g} up"]
         axes.margins(0.12)
         axes.autoscale_view()
@@ -216,7 +227,14 @@ class Plotter:
                 said = "undefined" if r is None else f"r = {r:.2f}"
                 drawing.tips[gid] = [f"{members[i].label} and {members[j].label}: {said}"]
                 if i != j and n <= (_NUMBERED if not narrow else 8):
-                    axes.text(j, i, "–" if r is None else f"{100 * r:.0f}", ha="center", va="center", fontsize=8.5)
+                    axes.text(
+                        j,
+                        i,
+                        "–" if r is None else f"{100 * r:.0f}".replace("-", "−"),
+                        ha="center",
+                        va="center",
+                        fontsize=8.5,
+                    )
         axes.set_yticks(range(n), names)
         shown = range(n) if n <= (30 if not narrow else 10) else range(0, n, 5)
         axes.set_xticks(shown, [str(i + 1) for i in shown])
@@ -245,7 +263,9 @@ class Plotter:
                 axes.vlines(x, low, high, color=series.color, alpha=0.45, lw=1, gid=f"m{place}.band")
             gid, dashes = f"m{place}.curve", (0, (4, 2)) if series.mitigated else "-"
             y = [100 * p.accuracy for p in points]
-            axes.plot(x, y, lw=1.6, ms=5, gid=gid, ls=dashes, label=shorten(member.label, 34), **series.style)
+            axes.plot(
+                x, y, lw=1.6, ms=series.size(5), gid=gid, ls=dashes, label=shorten(member.label, 34), **series.style
+            )
             drawing.tips[gid] = [
                 f"{member.label}, {100 * p.low:.0f} to {100 * p.high:.0f} %: "
                 f"{with_interval(100 * p.accuracy, p.interval, 100)} % of {p.images} images"

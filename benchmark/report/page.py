@@ -57,7 +57,7 @@ def render_page(title: str, contents: Sequence[Content], papers: Sequence[Report
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_file), trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"fixed": _fixed, "ends": _ends, "millions": _millions}
+    environment.filters |= {"fixed": _fixed, "ends": _ends, "millions": _millions, "short": words.short_source}
     # Our own files and matplotlib's XML: what users wrote is escaped in both.
     own = {"style": Markup(style), "script": Markup(script), "policy": policy}  # noqa: S704
     sections = [_section(content, f"g{place + 1}") for place, content in enumerate(contents)]
@@ -84,7 +84,11 @@ def _fixed(value: float | None, digits: int = 3) -> str:
 
 
 def _ends(interval: Any, digits: int = 3, factor: float = 1.0) -> str:
-    return "" if interval is None else f"{_fixed(factor * interval.low, digits)} to {_fixed(factor * interval.high, digits)}"
+    return (
+        ""
+        if interval is None
+        else f"{_fixed(factor * interval.low, digits)} to {_fixed(factor * interval.high, digits)}"
+    )
 
 
 def _millions(parameters: int | None) -> str:
@@ -120,7 +124,9 @@ def _rows(content: Content) -> list[dict[str, Any]]:
                 "member": member,
                 "record": member.record,
                 "best": {metric: _is_best(content, place, metric) for metric in METRICS},
-                "ties": words.name_list([members[i].label for i in ties["spurious_auc"]]) if ties["spurious_auc"] else "",
+                "ties": words.name_list([members[i].label for i in ties["spurious_auc"]])
+                if ties["spurious_auc"]
+                else "",
                 "robustness": content.comparison.robustness.get(place),
             }
         )
@@ -168,7 +174,11 @@ def _figures(content: Content, plotter: Plotter, prefix: str) -> dict[str, dict[
             lambda n, m=metric: plotter.accuracy(m, narrow=n),
         )
     if group.with_gaps:
-        add("gap", "Scatter plot of accuracy without against accuracy with spurious cues", lambda n: plotter.gap(narrow=n))
+        add(
+            "gap",
+            "Scatter plot of accuracy without against accuracy with spurious cues",
+            lambda n: plotter.gap(narrow=n),
+        )
         add("curve", "Accuracy by spuriosity percentile", lambda n: plotter.curve(narrow=n, legend=False))
     if comparison.correlations:
         add("correlations", "Heat map of correlations of class-wise gaps", lambda n: plotter.correlations(narrow=n))

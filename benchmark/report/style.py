@@ -83,8 +83,12 @@ class Series:
     @property
     def style(self) -> dict[str, Any]:
         """Keywords of a matplotlib line of markers."""
-        face = LIGHT["card"] if self.mitigated else self.color
+        face = "none" if self.mitigated else self.color  # what lies below a hollow marker is seen
         return {"color": self.color, "marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.color}
+
+    def size(self, points: float) -> float:
+        """Size of the marker in points; a hollow one goes around the filled one of the same place."""
+        return points * 1.4 if self.mitigated else points
 
 
 def series_of(networks: Sequence[object], mitigated: Sequence[bool]) -> list[Series]:

@@ -46,6 +46,7 @@ def figure_svg(figure: Figure, prefix: str, title: str, tips: Mapping[str, Seque
     _add_tips(root, tips)
     for element in root.iter():
         _restyle(element, prefix)
+    _share_styles(root)
     width = float(root.attrib.pop("width").removesuffix("pt")) / 0.75
     root.attrib.pop("height")
     root.attrib.update({"role": "img", "aria-label": title, "style": f"width:{width:.0f}px"})
@@ -79,6 +80,17 @@ def _restyle(element: ET.Element, prefix: str) -> None:
             del element.attrib[name]
         elif name in _GEOMETRY:
             element.set(name, _NUMBER.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), value))
+
+
+def _share_styles(root: ET.Element) -> None:
+    """Give the style that all markers of a group have to the group: thousands of points then stay small."""
+    for group in root.iter(f"{{{_SVG}}}g"):
+        uses = [child for child in group if child.tag == f"{{{_SVG}}}use"]
+        styles = {use.get("style", "") for use in uses}
+        if len(uses) > 1 and len(styles) == 1:
+            group.set("style", styles.pop())
+            for use in uses:
+                del use.attrib["style"]
 
 
 def _page_style(style: str) -> str:

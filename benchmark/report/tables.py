@@ -11,6 +11,7 @@ from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
 from spurious_imagenet.benchmark.record import Interval
 from spurious_imagenet.benchmark.report.comparison import METRICS, Comparison
 from spurious_imagenet.benchmark.report.groups import Group
+from spurious_imagenet.benchmark.report.words import short_source
 
 __all__ = ["Cell", "Table", "class_table", "describe", "difference_table", "model_table", "table_files"]
 
@@ -106,8 +107,9 @@ def describe(group: Group) -> str:
     first = group.first
     images = sum(c.spurious_images for c in first.classes)
     return (
-        f"{len(first.classes)} classes, {images} spurious images of {first.dataset}, {first.accuracy_images} validation "
-        f"images, protocol {first.protocol.value}; low and high are the ends of 95 % bootstrap intervals."
+        f"{len(first.classes)} classes, {images} spurious images of {short_source(first.dataset)}, "
+        f"{first.accuracy_images} validation images, protocol {first.protocol.value}; "
+        "low and high: ends of 95 % bootstrap intervals."
     )
 
 

@@ -9,8 +9,18 @@ import numpy as np
 from spurious_imagenet.benchmark.report.comparison import Comparison, class_gaps
 from spurious_imagenet.benchmark.report.groups import Group
 
-__all__ = ["correlation_words", "gap_words", "group_title", "mitigation_words", "name_list", "separation_words", "summary"]
+__all__ = [
+    "correlation_words",
+    "gap_words",
+    "group_title",
+    "mitigation_words",
+    "name_list",
+    "separation_words",
+    "short_source",
+    "summary",
+]
 
+_FEW = 10
 _PROTOCOLS = {"paper": "the paper's protocol", "standard": "each model's own transform"}
 
 
@@ -20,9 +30,15 @@ def name_list(names: Sequence[str], most: int = 4) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
+def short_source(source: str) -> str:
+    """Name a dataset or file without the folders above it; a Hub id stays whole."""
+    is_path = source.startswith(("/", "~", ".")) or source.count("/") > 1
+    return source.rstrip("/").rpartition("/")[2] if is_path else source
+
+
 def group_title(group: Group) -> str:
     """Name a group by its images and how they were prepared."""
-    return f"{group.first.dataset}, {_PROTOCOLS[group.first.protocol.value]}"
+    return f"{short_source(group.first.dataset)}, {_PROTOCOLS[group.first.protocol.value]}"
 
 
 def summary(group: Group, comparison: Comparison) -> list[str]:
@@ -46,7 +62,8 @@ def summary(group: Group, comparison: Comparison) -> list[str]:
 
 def signed(value: float, digits: int = 3) -> str:
     """Write a difference with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text[1:] if not text.strip("+−0.") else text
 
 
 def _count(n: int, one: str, many: str = "") -> str:
@@ -56,8 +73,8 @@ def _count(n: int, one: str, many: str = "") -> str:
 def separation_words(groups: int) -> str:
     """Say why records stand in several tables."""
     return (
-        f"The records fall into {groups} groups, which are not compared with each other: they differ in their images, in "
-        "how images are prepared, or in the rankings of their gaps."
+        f"The records fall into {groups} groups, which are not compared with each other: they differ in their images, "
+        "in how images are prepared, or in the rankings of their gaps."
     )
 
 
@@ -85,8 +102,8 @@ def gap_words(group: Group, comparison: Comparison) -> list[str]:
     first = gaps[0]
     controls = sum(c.control for c in first.classes)
     said = [
-        f"Each of {_count(len(first.classes) - controls, 'class', 'classes')} gives its {first.k} images of highest and "
-        f"its {first.k} of lowest spuriosity in the {first.split} images of {first.rankings}."
+        f"Each of {_count(len(first.classes) - controls, 'class', 'classes')} gives its {first.k} images of highest "
+        f"and its {first.k} of lowest spuriosity in the {first.split} images of {short_source(first.rankings)}."
     ]
     if first.refused:
         said.append(f"{_count(len(first.refused), 'class', 'classes')} with fewer than {2 * first.k} images left out.")
@@ -99,13 +116,15 @@ def gap_words(group: Group, comparison: Comparison) -> list[str]:
         said.append(f"Mean gap over the models is negative in {negative} of {len(means)} classes.")
     if comparison.line is not None:
         line = comparison.line
+        models = sum(m.record.mitigation is None for m in members)
+        few = "; of so few models it says little" if models < _FEW else ""
         said.append(
-            f"Line over the models without mitigation: {line.slope:.2f} × accuracy with cues "
-            f"{'−' if line.intercept < 0 else '+'} {abs(line.intercept):.2f}; effective robustness is the distance above it."
+            f"Line over the {models} models without mitigation: {line.slope:.2f} × accuracy with cues "
+            f"{line.intercept:+.2f}{few}. Effective robustness is the distance above it."
         )
     else:
         said.append(f"Effective robustness has no value here: {comparison.line_undefined}")
-    return said
+    return [sentence.replace(" -", " −") for sentence in said]
 
 
 def correlation_words(group: Group, comparison: Comparison) -> list[str]:
@@ -117,7 +136,9 @@ def correlation_words(group: Group, comparison: Comparison) -> list[str]:
         pairs = _count(len(defined), "pair")
         said.append(f"Mean of {pairs}: r = {np.mean(defined):.2f}. 1: both models lose accuracy on the same classes.")
     if undefined:
-        said.append(f"Hatched: {_count(undefined, 'pair')} without a value, as a model has the same gap on every class.")
+        said.append(
+            f"Hatched: {_count(undefined, 'pair')} without a value, as a model has the same gap on every class."
+        )
     if comparison.variances is not None and comparison.variances[1] > 1e-12:
         across_classes, across_models = comparison.variances
         said.append(

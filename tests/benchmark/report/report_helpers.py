@@ -173,7 +173,9 @@ def write_record(
         validation_sha256=_hash("val"),
         name=name,
         parameters=25_557_032,
-        mitigation=Mitigation(kind=mitigation, file="fix.safetensors", sha256=_hash(mitigation)) if mitigation else None,
+        mitigation=Mitigation(kind=mitigation, file="fix.safetensors", sha256=_hash(mitigation))
+        if mitigation
+        else None,
         classes=tuple(records),
         concepts=(),
         mean=mean,
@@ -191,6 +193,7 @@ def write_record(
 
 def write_sweep(folder: Path, models: int = 5, **changes: object) -> list[Path]:
     """Write records of several simulated models, the first of them also mitigated."""
+    folder.mkdir(parents=True, exist_ok=True)
     names = ["ResNet-50 robust", "ViT-B/16 AugReg", "ConvNeXt-L", "EfficientNet-lite0", "BEiT-L/16"]
     paths = []
     for i in range(models):
