@@ -90,7 +90,7 @@ def find_collisions(table: pd.DataFrame, directions: NDArray[np.float32] | None,
     same = _same_concept(rows, None if directions is None else directions[judged], min_cosine)
     spurious = (rows["verdict"] == "spurious").to_numpy(dtype=bool)
     found, hits, concepts = [], set(), set()
-    for i in np.flatnonzero(spurious):
+    for i in map(int, np.flatnonzero(spurious)):
         row = rows.iloc[i]
         shared = row["kind"] == "neuron"
         concept = (row["kind"], "" if shared else row["class_id"], int(row["component"]))

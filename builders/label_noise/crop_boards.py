@@ -150,7 +150,8 @@ def draw_crops(
         What became of each class, and the classes left out because no concept of theirs is judged core.
     """
     folder.mkdir()
-    done, left_out = [], []
+    done: list[CropSummary] = []
+    left_out: list[str] = []
     for class_id, rows in flagged.groupby("class_id", sort=True):
         concepts = cropper.core_rows(str(class_id))
         if not len(concepts):

@@ -99,4 +99,5 @@ def flag_images(
         class_gap=[gaps.get(c, np.nan) for c in images["class_id"].iloc[rows]],
     )
     order = found.assign(falling=-found["score"].round(9)).sort_values(["falling", "class_id", "sha256", "name"]).index
-    return found.loc[order, FLAGGED_SCHEMA.names].reset_index(drop=True)
+    table: pd.DataFrame = found.loc[order, FLAGGED_SCHEMA.names].reset_index(drop=True)
+    return table

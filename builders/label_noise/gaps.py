@@ -79,7 +79,9 @@ def mean_gaps(
         The classes' gaps, the most negative first; and the images of each class with fewer than 2 k.
     """
     gaps, refused = [], {}
-    for class_id, rows in images.groupby("class_id", sort=True).indices.items():
+    class_ids = images["class_id"].to_numpy(dtype=str)
+    for class_id in np.unique(class_ids):
+        rows = np.flatnonzero(class_ids == class_id)
         if len(rows) < 2 * k:
             refused[str(class_id)] = len(rows)
             continue

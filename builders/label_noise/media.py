@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -96,23 +97,22 @@ def write_review(
     named = {sha256: f"images/{sha256}{_SUFFIXES.get(data[:2], '.tif')}" for sha256, data in images.items()}
     for sha256, data in images.items():
         (folder / named[sha256]).write_bytes(data)
+    rows: list[dict[str, Any]] = [
+        {str(k): v for k, v in row.items()}
+        for row in flagged.drop_duplicates(["class_id", "sha256"]).to_dict("records")
+    ]
     items = (
         ReviewItem(
-            item_id=f"{row.class_id}/{row.sha256[:16]}",
+            item_id=f"{row['class_id']}/{row['sha256'][:16]}",
             kind="label",
-            media=named[row.sha256],
-            class_id=row.class_id,
-            class_name=row.class_name or row.class_id,
-            references=tuple(named[sha256] for sha256 in references.get(row.class_id, ())),
-            batch=row.class_id,
-            info={
-                "name": row.name,
-                "sha256": row.sha256,
-                "suggested_id": row.suggested_id,
-                "score": round(row.score, 6),
-            },
+            media=named[row["sha256"]],
+            class_id=row["class_id"],
+            class_name=row["class_name"] or row["class_id"],
+            references=tuple(named[sha256] for sha256 in references.get(row["class_id"], ())),
+            batch=row["class_id"],
+            info={k: row[k] for k in ("name", "sha256", "suggested_id")} | {"score": round(row["score"], 6)},
         )
-        for row in flagged.drop_duplicates(["class_id", "sha256"]).itertuples(index=False, name="Row")
+        for row in rows
     )
     write_items(folder / "items.jsonl", items)
     form = files("spurious_imagenet.builders.review").joinpath("forms", "label.toml")

@@ -131,14 +131,15 @@ def _describe(config: WorldConfig) -> dict[str, object]:
         {"class_id": class_id_of(w.name), "shown_class_id": class_id_of(w.other), "share": w.share}
         for w in config.mislabelled
     ]
-    return {
+    told: dict[str, object] = {
         "config": config.model_dump(mode="json"),
         "label_space": LABEL_SPACE,
         "class_ids": [class_id_of(name) for name in SHAPES],
         "class_names": list(SHAPES),
         "cues": list(config.cues),
         "pairs": pairs,
-    } | ({"mislabelled": wrong} if wrong else {})
+    }
+    return told | {"mislabelled": wrong} if wrong else told
 
 
 def write_world(
