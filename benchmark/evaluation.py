@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +20,10 @@ from spurious_imagenet.benchmark.checks import check_labels, check_transform, la
 from spurious_imagenet.benchmark.gaps import gap_record
 from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Protocol
 from spurious_imagenet.benchmark.inference import softmax, top_k
+from spurious_imagenet.benchmark.labelled import LabelledImages
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
 from spurious_imagenet.benchmark.models import Classifier, LabelSpace, imagenet_label_space, load_classifier
-from spurious_imagenet.benchmark.outputs import ImageOutputs, LabelledImages
+from spurious_imagenet.benchmark.outputs import ImageOutputs
 from spurious_imagenet.benchmark.passes import ImagePasses, Measuring, describe_transform
 from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
@@ -115,7 +116,7 @@ def measure(
     data: SpuriousDataset,
     val: str,
     how: Measuring,
-    wanted: dict[Protocol, Sequence[str | Path]],
+    wanted: Mapping[Protocol, Sequence[str | Path]],
     *,
     name: str,
 ) -> dict[Protocol, list[EvalRecord]]:

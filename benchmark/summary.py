@@ -55,8 +55,10 @@ def summarise(predictions: Predictions, class_names: dict[str, str], resamples: 
         UndefinedMetricError: A class lacks the images of one side.
     """
     table = predictions.table.assign(correct=predictions.correct)
-    validation = dict(iter(table[table["side"] == "validation"].groupby("class_id")))
-    spurious = dict(iter(table[table["side"] == "spurious"].groupby("class_id")))
+    validation, spurious = (
+        {str(class_id): rows for class_id, rows in table[table["side"] == side].groupby("class_id")}
+        for side in ("validation", "spurious")
+    )
     none = table.iloc[:0]
     draw = partial(_Sample.draw, resamples=resamples, seed=seed)
     classes, concepts, resampled = [], [], []

@@ -16,6 +16,14 @@ from spurious_imagenet.benchmark import outputs
 from spurious_imagenet.benchmark.sweep import SweepConfig, SweepModel, run_sweep
 
 # A server that has imported torch once: each child starts in a moment, with no thread of this process in it.
+SLOW_IMPORTS = [
+    "pytest",
+    "timm",
+    "datasets",
+    "sklearn.metrics",
+    "spurious_imagenet.cli",
+    "spurious_imagenet.benchmark.sweep",
+]
 SPAWN = multiprocessing.get_context("forkserver")
 
 
@@ -61,7 +69,7 @@ def test_records_are_the_same_bytes_after_three_kills(tmp_path: Path, monkeypatc
         weights_file(tmp_path / f"m{i}.safetensors", seed=i)
     dataset_folder(tmp_path / "data")
     labelled_shard(tmp_path / "val.tar", range(48))
-    SPAWN.set_forkserver_preload(["helpers", "evaluation_helpers", "spurious_imagenet.benchmark.sweep"])
+    SPAWN.set_forkserver_preload(SLOW_IMPORTS)
     plain = _config(tmp_path, "plain")
     begin = time.monotonic()
     assert _run(plain) == 0
