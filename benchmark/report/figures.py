@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +181,7 @@ class Plotter:
         for member, (x, y), (across, up) in zip(members, points, bars, strict=True):
             place = self.group.members.index(member)
             series = self.series[place]
-            thin = {"color": series.color, "lw": 1, "alpha": 0.4, "zorder": 1.5}
+            thin: dict[str, Any] = {"color": series.color, "lw": 1, "alpha": 0.4, "zorder": 1.5}
             if across is not None:
                 axes.plot([across.low, across.high], [y, y], **thin)
             if up is not None:
@@ -221,7 +221,7 @@ class Plotter:
                 a, b = sorted((places[i], places[j]))
                 r = 1.0 if i == j else self.comparison.correlations[a, b]
                 color = LIGHT["line"] if i == j else LIGHT["card"] if r is None else heat_color(r)
-                look = {"facecolor": color, "hatch": "////" if r is None else None}
+                look: dict[str, Any] = {"facecolor": color, "hatch": "////" if r is None else None}
                 gid = f"cell.{i}.{j}"
                 axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, edgecolor=LIGHT["line"], lw=0.6, gid=gid, **look))
                 said = "undefined" if r is None else f"r = {r:.2f}"
@@ -296,6 +296,3 @@ def _legend_rows(models: int, narrow: bool) -> int:
 def _legend(figure: Figure, models: int, narrow: bool) -> None:
     columns = min(models, _legend_columns(narrow))
     figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8.5, handlelength=1.5)
-
-
-Draw = Callable[[bool], Drawing]

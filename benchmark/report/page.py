@@ -7,6 +7,7 @@ import hashlib
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -145,8 +146,8 @@ def _figures(content: Content, plotter: Plotter, prefix: str) -> dict[str, dict[
     classes = len(group.first.classes)
     made: dict[str, dict[str, Any]] = {}
 
-    def add(key: str, title: str, draw: Callable[[bool], Drawing]) -> None:
-        drawings = {narrow: draw(narrow) for narrow in (False, True)}
+    def add(key: str, title: str, draw: Callable[..., Drawing]) -> None:
+        drawings = {narrow: draw(narrow=narrow) for narrow in (False, True)}
         made[key] = {
             # The id of a figure is made of our own words; what users wrote is escaped by matplotlib and ElementTree.
             "wide": Markup(figure_svg(drawings[False].figure, f"{prefix}-{key}-w", title, drawings[False].tips)),  # noqa: S704
@@ -155,33 +156,21 @@ def _figures(content: Content, plotter: Plotter, prefix: str) -> dict[str, dict[
         }
 
     for metric, name in METRIC_NAMES.items():
-        short = metric.removeprefix("spurious_")
-        some = min(classes, FIRST_CLASSES)
-        add(
-            f"class-{short}",
-            f"Dot plot of {name} of every model, {some} classes",
-            lambda n, m=metric: plotter.per_class(m, narrow=n, first=FIRST_CLASSES),
-        )
+        short, some = metric.removeprefix("spurious_"), min(classes, FIRST_CLASSES)
+        per_class, accuracy = partial(plotter.per_class, metric), partial(plotter.accuracy, metric)
+        add(f"class-{short}", f"Dot plot of {name}, {some} classes", partial(per_class, first=FIRST_CLASSES))
         if classes > FIRST_CLASSES:
-            add(
-                f"all-{short}",
-                f"Dot plot of {name} of every model, all {classes} classes",
-                lambda n, m=metric: plotter.per_class(m, narrow=n),
-            )
-        add(
-            f"accuracy-{short}",
-            f"Scatter plot of accuracy against mean {name}",
-            lambda n, m=metric: plotter.accuracy(m, narrow=n),
-        )
+            add(f"all-{short}", f"Dot plot of {name}, all {classes} classes", per_class)
+        add(f"accuracy-{short}", f"Scatter plot of accuracy against mean {name}", accuracy)
     if group.with_gaps:
         add(
             "gap",
             "Scatter plot of accuracy without against accuracy with spurious cues",
-            lambda n: plotter.gap(narrow=n),
+            plotter.gap,
         )
-        add("curve", "Accuracy by spuriosity percentile", lambda n: plotter.curve(narrow=n, legend=False))
+        add("curve", "Accuracy by spuriosity percentile", partial(plotter.curve, legend=False))
     if comparison.correlations:
-        add("correlations", "Heat map of correlations of class-wise gaps", lambda n: plotter.correlations(narrow=n))
+        add("correlations", "Heat map of correlations of class-wise gaps", plotter.correlations)
     texts = {"accuracy-auc": words.mitigation_words(group, comparison)}
     texts |= {"gap": words.gap_words(group, comparison)} if group.with_gaps else {}
     texts |= {"correlations": words.correlation_words(group, comparison)} if comparison.correlations else {}

@@ -122,7 +122,7 @@ def drawing() -> Iterator[None]:
     """Draw and write figures alike everywhere: no user's settings, no random ids. Not for use by several threads."""
     import matplotlib as mpl
 
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": "DejaVu Sans",
         "font.size": 9,
         "text.color": LIGHT["ink"],
@@ -172,11 +172,12 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Seque
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure: Any = axes.figure
-    renderer: Any = FigureCanvasAgg(figure).get_renderer()
+    canvas: Any = FigureCanvasAgg(figure)
+    renderer = canvas.get_renderer()
     figure.draw_without_rendering()
     bounds = axes.get_window_extent(renderer)
     at = axes.transData.transform(np.asarray(points, float))
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    taken: list[Sequence[float]] = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
     left_out = 0
     for (x, y), name, color in zip(points, names, colors, strict=True):
         for dx, dy in ((6, 6), (6, -6), (-6, 6), (-6, -6), (0, 9), (0, -9), (8, 0), (-8, 0)):

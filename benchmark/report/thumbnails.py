@@ -74,7 +74,7 @@ def choose_images(group: Group, rankings: Rankings | None = None) -> dict[str, t
     members = [m for m in group.members if m.record.mitigation is None] or list(group.members)
     ranks = _ranks(rankings)
     names = _class_names(group)
-    strips = {}
+    strips: dict[str, tuple[Strip, ...]] = {}
     for record in group.first.classes:
         table = pd.concat([m.by_class[record.class_id] for m in members])
         images = {side: _summary(part, names) for side, part in table.groupby("side")}

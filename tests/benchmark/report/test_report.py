@@ -247,8 +247,9 @@ def test_bad_records_are_refused_in_one_sentence(tmp_path: Path) -> None:
     predictions.unlink()
     with pytest.raises(DataError, match="predictions"):
         load_measured([path])
+    (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no record"):
-        load_measured([tmp_path / "none"] if (tmp_path / "none").mkdir() else [tmp_path / "none"])
+        load_measured([tmp_path / "none"])
     with pytest.raises(DataError, match="not an evaluation record"):
         load_measured([tmp_path / "missing.json"])
 
