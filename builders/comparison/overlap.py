@@ -77,4 +77,4 @@ def principal_angles(first: NDArray[np.floating[Any]], second: NDArray[np.floati
     if not np.any(first) or not np.any(second):
         raise UndefinedMetricError("the angles to the span of directions that are all zero have no value.")
     angles = subspace_angles(np.asarray(first, np.float64).T, np.asarray(second, np.float64).T)
-    return np.rad2deg(angles[::-1])
+    return np.asarray(np.rad2deg(angles[::-1]))

@@ -71,5 +71,5 @@ def align(mask: NDArray[np.uint8], seen: View, wanted: View, size: int) -> NDArr
     # Pillow's box must lie within the image, so the mask gets borders of zeros where the wanted view reaches further.
     border = max(0, math.ceil(max(-min(box), max(box) - len(mask))))
     padded = Image.fromarray(np.pad(mask, border))
-    inside = tuple(min(max(side + border, 0.0), float(padded.width)) for side in box)
-    return np.asarray(padded.resize((size, size), Image.Resampling.BILINEAR, box=inside))
+    left, top, right, bottom = (min(max(side + border, 0.0), float(padded.width)) for side in box)
+    return np.asarray(padded.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))

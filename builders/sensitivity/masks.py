@@ -50,7 +50,7 @@ class ClassMasks:
 
     def mask(self, row: int) -> tuple[NDArray[np.uint8], bool]:
         """Return the (S, S) uint8 mask of a row, and whether a core mask was taken out of it (see ``without_core``)."""
-        name, sha256, role = self.rows.loc[row, ["file_name", "sha256", "role"]]
+        name, sha256, role = map(str, self.rows.loc[row, ["file_name", "sha256", "role"]])
         mask, core = self._read(name), self.core.get(sha256, []) if role == "spurious" else []
         if core:
             mask = without_core(mask, reduce(np.maximum, map(self._read, core)))
