@@ -13,7 +13,7 @@ from safetensors import safe_open
 from spurious_imagenet.benchmark.mitigation.spufix_file import SPUFIX_METADATA_KEY, Spufix
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.head_file import _read as read_head
+from spurious_imagenet.benchmark.models.head_file import read_head
 from spurious_imagenet.benchmark.record import Mitigation
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.io import sha256_file

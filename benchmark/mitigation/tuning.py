@@ -44,8 +44,7 @@ from spurious_imagenet.benchmark.mitigation.tuning_stats import (
 )
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
-from spurious_imagenet.benchmark.models.head_file import _read as read_head
+from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, read_head, save_head
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import CurvePoint

@@ -174,10 +174,11 @@ def weights_digest(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         value = tensor.detach().cpu().contiguous()
+        flat = value.reshape(-1)  # strides of channels-last kernels, of no dimension and of no element cannot be viewed
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"the model's weights {name!r} hold NaN or infinite values: expected finite numbers.")
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
-        digest.update(value.view(torch.uint8).numpy() if value.ndim else value.numpy().tobytes())
+        digest.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
     return digest.hexdigest()
 
 

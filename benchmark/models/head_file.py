@@ -19,7 +19,7 @@ from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.io import atomic_path
 
-__all__ = ["HeadFileInfo", "load_head", "save_head", "with_head"]
+__all__ = ["HeadFileInfo", "load_head", "read_head", "save_head", "with_head"]
 
 _METADATA_KEY = "spurious_imagenet_head"
 
@@ -109,7 +109,7 @@ def load_head(spec: ModelSpec) -> Classifier:
     path = Path(spec.address).expanduser()
     if not path.is_file():
         raise ModelError(f"{spec.text}: there is no file {path}.")
-    head, info = _read(path)
+    head, info = read_head(path)
     encoder = load_classifier(spec.options.get("encoder", info.encoder), image_size=spec.image_size or info.image_size)
     if encoder.weights_sha256 != info.encoder_weights_sha256:
         raise ModelError(
@@ -120,7 +120,12 @@ def load_head(spec: ModelSpec) -> Classifier:
     return with_head(encoder, head, labels, spec.text)
 
 
-def _read(path: Path) -> tuple[LinearHead, HeadFileInfo]:
+def read_head(path: Path) -> tuple[LinearHead, HeadFileInfo]:
+    """Read what :func:`save_head` wrote.
+
+    Raises:
+        ModelError: The file is no head.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY)

@@ -1,4 +1,4 @@
-"""Text cues as rows of a bank: directions of a vision-language model, or of any model aligned to one (SR appendix G)."""
+"""Text cues as rows of a bank, read by a vision-language model or by any model aligned to one (SR appendix G)."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ COMMANDS = {
     "spufix": ("spufix:command", "Make a correction that takes spurious features out of a model's logits."),
     "tune": ("tune:command", "Tune a model's head on the images of lowest spuriosity."),
     "cues": ("cues:command", "Make concepts of text, for any model."),
+    "suggest": ("cues:suggest_command", "Suggest core or spurious from where a concept's maps lie on object masks."),
     "label-noise": ("label_noise:command", "List images whose label may be wrong, and classes that collide."),
     "sensitivity": ("sensitivity:command", "Measure how accuracy drops when a concept's region is corrupted."),
     "contrast": ("contrast:command", "Compare neural PCA components with the top neural features of one model."),

@@ -18,6 +18,7 @@ from spurious_imagenet.builders.planted.config import WRONG_LABELS
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
 from spurious_imagenet.cli.options import progress_bar, validated
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.io import atomic_path
 
 __all__ = ["app"]
 
@@ -154,3 +155,38 @@ def _show(report: CheckReport) -> None:
         )
     Console().print(table)
     typer.echo(report.summary())
+
+
+@app.command()
+def mended(
+    world: Annotated[Path, typer.Option(help="The planted world whose cues were measured.")],
+    records: Annotated[list[Path], typer.Option(help="Records, or folders of them, under one protocol.")],
+    gaps: Annotated[Path, typer.Option(help="What `spurious gaps` wrote of all models, controls included.")],
+    tuning: Annotated[Path, typer.Option(help="tuning.json of `spurious tune --baselines`.")],
+    noise_world: Annotated[Path, typer.Option(help="The planted world with wrong labels.")],
+    label_noise: Annotated[Path, typer.Option(help="Folder that `spurious label-noise` wrote of it.")],
+    out: Annotated[Path, typer.Option(help="Markdown to write.")],
+) -> None:
+    """Compare gaps, mended models and flagged images with what was planted."""
+    from spurious_imagenet.benchmark.comparison import ModelComparison
+    from spurious_imagenet.benchmark.mitigation.tuning_record import TuningRecord
+    from spurious_imagenet.builders.planted.mended import check_mended
+
+    files = [f for path in records for f in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    report = check_mended(
+        PlantedTruth.load(world),
+        files,
+        ModelComparison.load(gaps),
+        TuningRecord.load(tuning),
+        PlantedTruth.load(noise_world),
+        label_noise / "flagged.parquet",
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(report.markdown(), encoding="utf-8")
+    table = Table(title=f"written to {out}", title_justify="left")
+    for header in ("statement", "measured", "holds"):
+        table.add_column(header, overflow="fold")
+    for s in report.statements:
+        table.add_row(s.what, s.measured, "yes" if s.holds else "[red]no[/red]")
+    Console().print(table)
+    raise typer.Exit(0 if report.passed else 1)

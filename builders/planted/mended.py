@@ -1,0 +1,202 @@
+"""Did measuring and mending tell the truth? Gaps, mended models and flagged images against what was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from spurious_imagenet.benchmark.compare import compare
+from spurious_imagenet.benchmark.comparison import ModelComparison
+from spurious_imagenet.benchmark.mitigation.tuning_record import TuningRecord
+from spurious_imagenet.benchmark.predictions import Predictions
+from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.builders.planted.truth import PlantedTruth
+from spurious_imagenet.errors import DataError
+
+__all__ = ["MendedCheck", "Statement", "check_mended", "precision_at_recall"]
+
+#: The bars: accuracy that SpuFix and tuning may cost, the share of the gap that each tuning closes, and of the flagged
+#: images how many are wrongly labelled once half of the wrong labels are found.
+SPUFIX_COST, TUNING_COST, CLOSED, CLOSED_BY_CHANCE, PRECISION, RECALL = 0.01, 0.02, 0.6, 0.2, 0.8, 0.5
+
+
+class Statement(BaseModel):
+    """One thing that must be true."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str
+    measured: str
+    holds: bool
+
+
+class MendedCheck(BaseModel):
+    """All of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    statements: tuple[Statement, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every statement holds."""
+        return all(s.holds for s in self.statements)
+
+    def markdown(self) -> str:
+        """Return the check as a table."""
+        rows = "\n".join(f"| {s.what} | {s.measured} | {'yes' if s.holds else '**no**'} |" for s in self.statements)
+        return f"| statement | measured | holds |\n|---|---|---|\n{rows}\n"
+
+
+def check_mended(
+    truth: PlantedTruth,
+    records: Sequence[Path],
+    comparison: ModelComparison,
+    tuning: TuningRecord,
+    noise_truth: PlantedTruth,
+    flagged: Path,
+) -> MendedCheck:
+    """Compare what was measured and mended with what was planted.
+
+    Args:
+        truth: The world whose cues were measured.
+        records: Records of the models under one protocol, as they are and with SpuFix, predictions beside them.
+        comparison: Of the models' gaps, controls among the classes.
+        tuning: With baselines.
+        noise_truth: The world with wrong labels.
+        flagged: The table of flagged images of that world.
+
+    Raises:
+        DataError: A part of what is to be compared is missing.
+    """
+    return MendedCheck(
+        statements=(
+            *_gaps(truth, comparison),
+            *_spufix(records),
+            *_tuning(tuning),
+            _label_noise(noise_truth, flagged),
+        )
+    )
+
+
+def _gaps(truth: PlantedTruth, comparison: ModelComparison) -> list[Statement]:
+    planted = {pair.class_id for pair in truth.pairs}
+    cued = [c for c in comparison.class_gaps if c.class_id in planted and not c.control]
+    controls = [c for c in comparison.class_gaps if c.class_id not in planted]
+    if not cued or not controls:
+        raise DataError(
+            f"the comparison has gaps of {len(cued)} classes with a planted cue and of {len(controls)} without: "
+            "expected some of both (rank with --controls)."
+        )
+    smallest, largest = min(cued, key=lambda c: c.gap), max(controls, key=lambda c: c.gap)
+    found = [
+        Statement(
+            what=f"The {len(cued)} classes with a cue have the largest gaps (mean of {len(comparison.models)} models)",
+            measured=f"smallest {smallest.gap:+.3f} ({smallest.class_name}), largest without a cue "
+            f"{largest.gap:+.3f} ({largest.class_name})",
+            holds=smallest.gap > largest.gap,
+        )
+    ]
+    for c in controls:
+        found.append(
+            Statement(
+                what=f"The interval of {c.class_name}, which has no cue, contains 0",
+                measured=f"{c.gap:+.3f} ({c.interval.low:+.3f} to {c.interval.high:+.3f})",
+                holds=c.interval.low <= 0 <= c.interval.high,
+            )
+        )
+    return found
+
+
+def _spufix(records: Sequence[Path]) -> list[Statement]:
+    loaded = {path: EvalRecord.load(path) for path in records}
+    bases = {(r.weights_sha256, r.protocol): path for path, r in loaded.items() if r.mitigation is None}
+    found = []
+    for path, record in loaded.items():
+        if record.mitigation is None or record.mitigation.kind != "spufix":
+            continue
+        base = bases.get((record.weights_sha256, record.protocol))
+        if base is None:
+            raise DataError(f"{path} is mended, but no record of the model as it is was given.")
+        pair = [("mended", _predictions(path, record)), ("as it is", _predictions(base, loaded[base]))]
+        gain = next(d for d in compare(pair).differences if d.measure == "spurious_ap")
+        cost = loaded[base].accuracy - record.accuracy
+        found.append(
+            Statement(
+                what=f"SpuFix raises spurious AP of {loaded[base].name}, at most {SPUFIX_COST:.0%} of accuracy lost",
+                measured=f"{loaded[base].mean.spurious_ap:.3f} to {record.mean.spurious_ap:.3f}, "
+                f"{gain.difference:+.3f} ({gain.interval.low:+.3f} to {gain.interval.high:+.3f}); "
+                f"accuracy {loaded[base].accuracy:.2%} to {record.accuracy:.2%}",
+                holds=gain.interval.low > 0 and cost <= SPUFIX_COST,
+            )
+        )
+    if not found:
+        raise DataError("no record with SpuFix was given: expected one of each model.")
+    return found
+
+
+def _predictions(path: Path, record: EvalRecord) -> Predictions:
+    return Predictions.load(path.parent / record.predictions)
+
+
+def _tuning(record: TuningRecord) -> list[Statement]:
+    methods = {m.method: m for m in record.methods}
+    missing = {"low", "random"} - set(methods)
+    if missing:
+        raise DataError(f"the tuning record lacks the method {min(missing)!r}: expected a tuning with --baselines.")
+
+    def state(method: str, what: str, bar: bool) -> Statement:
+        m = methods[method]  # type: ignore[index]
+        cost = m.accuracy.before.value - m.accuracy.after.value
+        measured = (
+            f"gap {m.gap.before.value:.3f} to {m.gap.after.value:.3f}, {m.closed or 0:.0%} closed; "
+            f"accuracy {m.accuracy.before.value:.1%} to {m.accuracy.after.value:.1%}"
+        )
+        return Statement(what=what, measured=measured, holds=bar and (method != "low" or cost <= TUNING_COST))
+
+    low, random = methods["low"].closed or 0, methods["random"].closed or 0
+    return [
+        state(
+            "low", f"Tuning on low spuriosity closes {CLOSED:.0%} at a cost of at most {TUNING_COST:.0%}", low >= CLOSED
+        ),
+        state("random", f"Tuning on random images closes less than {CLOSED_BY_CHANCE:.0%}", random < CLOSED_BY_CHANCE),
+    ]
+
+
+def precision_at_recall(suspected: Sequence[bool], wrong: int, recall: float) -> float | None:
+    """Return the precision of the shortest head of a list that reaches a recall; None where none does.
+
+    Args:
+        suspected: Whether each image of the list, the most suspicious first, is one of those to be found.
+        wrong: How many there are to be found.
+        recall: The recall to reach.
+    """
+    hits = np.cumsum(np.asarray(suspected, dtype=float))
+    enough = hits >= recall * wrong
+    return float(hits[enough.argmax()] / (enough.argmax() + 1)) if enough.any() else None
+
+
+def _label_noise(truth: PlantedTruth, flagged: Path) -> Statement:
+    wrong = set(truth.mislabelled().index)
+    if not wrong:
+        raise DataError("the world has no wrong labels to find: expected one drawn with --wrong-labels.")
+    try:
+        table: pd.DataFrame = pq.read_table(flagged, columns=["sha256"]).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{flagged} is no table of flagged images: {error}") from error
+    hits = [digest in wrong for digest in table["sha256"]]
+    val = truth.table[truth.table["split"] == "val"]
+    count = int((val["class_id"] != val["shown_class_id"]).sum())
+    precision = precision_at_recall(hits, count, RECALL)
+    share = f"{sum(hits)} of {count} found among {len(hits)} flagged"
+    return Statement(
+        what=f"Of the flagged images at recall {RECALL}, {PRECISION:.0%} are wrongly labelled",
+        measured=f"{share}; precision {precision:.3f}" if precision is not None else share,
+        holds=precision is not None and precision >= PRECISION,
+    )
