@@ -16,9 +16,7 @@ __all__ = ["command"]
 def command(
     records: Annotated[list[Path], typer.Argument(help="Records that `spurious evaluate` wrote, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("report.html"),
-    figures: Annotated[
-        Path | None, typer.Option(help="New folder for the figures, each as PNG, SVG and PDF.")
-    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="New folder for the figures, each as PNG, SVG and PDF.")] = None,
     tables: Annotated[
         Path | None, typer.Option(help="New folder for the tables, each as CSV, Markdown and LaTeX.")
     ] = None,
