@@ -56,7 +56,7 @@ done
 
 say "6. Tuning the head of the scoring network on its images of lowest spuriosity, beside two baselines"
 [ -e "$out/tuned" ] || spurious tune --model "file:$models/$scorer.safetensors" --features "$(train $scorer)" \
-  --val-features "$out/features/$scorer/world" --rankings "$out/rankings" --baselines --out "$out/tuned"
+  --val-features "$out/features/$scorer/world" --rankings "$out/rankings" --k 40 --baselines --out "$out/tuned"
 
 say "7. Every network as it is and mended: one pass over the images, all measures from it"
 {

@@ -116,12 +116,13 @@ class Tuning:
         """Ids of the model's classes."""
         return self.classifier.labels.class_ids
 
-    def run(self, method: Method, seed: int) -> TunedHead:
-        """Tune by one method with one seed."""
+    def run(self, method: Method, seed: int, steps: int | None = None) -> TunedHead:
+        """Tune by one method with one seed, for so many steps at most where they are given."""
         rows, label = self._choose(method, seed)
         features = self.train.features_of(rows)
+        config = self.config if steps is None else self.config.model_copy(update={"max_steps": steps})
         return tune_head(
-            self.head, features, label, self.stopping, self.config, rate=self.rate, seed=seed, device=self.device
+            self.head, features, label, self.stopping, config, rate=self.rate, seed=seed, device=self.device
         )
 
     def correct(self, head: LinearHead) -> NDArray[np.bool_]:
@@ -164,13 +165,17 @@ def tune(tuning: Tuning, progress: Progress | None = None) -> tuple[TuningRecord
     """
     config, before = tuning.config, tuning.correct(tuning.head).astype(np.float64)
     kept, methods = None, []
+    steps: list[int | None] = [None] * config.seeds
     for done, method in enumerate(config.methods):
         runs = []
         for seed in range(config.seeds):
-            runs.append(tuning.run(method, seed))
+            runs.append(tuning.run(method, seed, steps[seed]))
             if progress is not None:
                 progress(method, seed, done * config.seeds + seed + 1, len(config.methods) * config.seeds)
-        kept = kept or runs[0].head
+        if kept is None:
+            kept = runs[0].head
+            if config.baseline_steps == "same":
+                steps = [max(run.step, 1) for run in runs]
         methods.append(_method_record(tuning, method, runs, before))
     if kept is None:
         raise DataError("a tuning without a run: expected one seed at least.")

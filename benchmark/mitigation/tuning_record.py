@@ -56,6 +56,9 @@ class TuningConfig(BaseModel):
     """Steps between two looks at the stopping half."""
     baselines: bool = False
     """Also tune by the other two methods."""
+    baseline_steps: Literal["same", "limit"] = "same"
+    """``same``: a baseline gets as many steps as the method took with the same seed, so that only the images differ;
+    ``limit``: it goes on until its own gap is closed or the steps are over."""
     resamples: int = Field(default=1000, ge=2)
 
     @property

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Collection, Iterable
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +113,3 @@ def write_review(
         for row in rows
     )
     write_items(folder / "items.jsonl", items)
-    form = files("spurious_imagenet.builders.review").joinpath("forms", "label.toml")
-    with as_file(form) as path:
-        shutil.copyfile(path, folder / "label.toml")

@@ -44,7 +44,7 @@ def find_label_noise(config: LabelNoiseConfig, out: str | Path) -> LabelNoiseRep
 
     Writes, whole or not at all: ``label-noise.json`` (the report) and ``label-noise.md``; ``flagged.parquet`` and
     ``flagged.csv`` (:data:`~spurious_imagenet.builders.label_noise.flags.FLAGGED_SCHEMA`); ``items.jsonl``,
-    ``images/`` and ``label.toml`` to review the most suspicious; and ``crops/`` where core crops are asked for.
+    and ``images/`` to review the most suspicious; and ``crops/`` where core crops are asked for.
 
     Args:
         config: Where to look.

@@ -21,7 +21,7 @@ ANSWERS: tuple[Answer, ...] = ("yes", "no", "unclear")
 #: The key that gives each answer.
 KEYS: dict[str, Answer] = {"y": "yes", "n": "no", "u": "unclear"}
 #: Forms that come with the package.
-BUNDLED = ("board", "image")
+BUNDLED = ("board", "image", "label")
 
 # YAML reads a bare yes or no as a truth value.
 _Expected = Annotated[Answer, BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value))]
@@ -149,7 +149,7 @@ def load_form(name_or_path: str | Path) -> ReviewForm:
 
 def _parse(path: Path) -> Any:
     if path.suffix not in {".toml", ".yaml", ".yml"}:
-        raise ConfigError(f"form {path}: expected {' or '.join(BUNDLED)}, or a file in .toml or .yaml.")
+        raise ConfigError(f"form {path}: expected {', '.join(BUNDLED)}, or a file in .toml or .yaml.")
     try:
         text = path.read_text(encoding="utf-8")
         return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)

@@ -32,6 +32,10 @@ def command(
         typer.Option(help="Images to tune on: of lowest spuriosity, random ones, or misclassified ones."),
     ] = "low",
     baselines: Annotated[bool, typer.Option(help="Also tune by the other two methods, to compare.")] = False,
+    baseline_steps: Annotated[
+        Literal["same", "limit"],
+        typer.Option(help="same: as many as the method took, so that only the images differ; limit: --max-steps."),
+    ] = "same",
     per_class: Annotated[int, typer.Option(help="Images of each class with a spurious concept.")] = 100,
     recipe: Annotated[
         Literal["replay", "published"],
@@ -64,6 +68,7 @@ def command(
         TuningConfig,
         method=method,
         baselines=baselines,
+        baseline_steps=baseline_steps,
         per_class=per_class,
         recipe=recipe,
         seeds=seeds,

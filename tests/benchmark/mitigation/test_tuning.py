@@ -131,6 +131,15 @@ def test_images_of_the_validation_store_are_not_tuned_on(world: World) -> None:
     assert not set(train.table["sha256"].iloc[rows]) & set(banned)
 
 
+def test_baselines_take_the_steps_of_the_method_unless_they_are_given_the_limit(world: World) -> None:
+    config = QUICK.model_copy(update={"baselines": True, "stop_gap": 0.5, "check_every": 1})
+    low, *others = tune(opened(world, config))[0].methods
+    assert all(s.steps <= max(own.steps, 1) for m in others for s, own in zip(m.seeds, low.seeds, strict=True))
+    freed = tune(opened(world, config.model_copy(update={"baseline_steps": "limit"})))[0].methods
+    assert freed[0].seeds == low.seeds
+    assert any(s.steps > own.steps for m in freed[1:] for s, own in zip(m.seeds, low.seeds, strict=True))
+
+
 def test_low_tuning_closes_the_gap_and_random_tuning_does_not(world: World) -> None:
     tuning = opened(world, QUICK.model_copy(update={"baselines": True}))
     record, head = tune(tuning)

@@ -70,7 +70,7 @@ def test_flags_review_and_crops(chain: Chain) -> None:
             assert board.size[1] > board.size[0] > 200
     assert "# Labels that may be wrong" in (out / "label-noise.md").read_text(encoding="utf-8")
     made = run_spurious(
-        *("review", "create", "--items", out / "items.jsonl", "--form", out / "label.toml"),
+        *("review", "create", "--items", out / "items.jsonl", "--form", "label"),
         *("--labelers", "ann,ben", "--out", chain.root / "review"),
     )
     assert made.code == 0, made.err

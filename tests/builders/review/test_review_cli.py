@@ -93,7 +93,7 @@ def test_boards_by_sheet_and_by_single_answers(tmp_path: Path) -> None:
         (("create", "--boards", "BOARDS", "--labelers", "ann,ben", "--out", "REVIEW"), "already exists"),
         (
             ("create", "--boards", "BOARDS", "--labelers", "a,b", "--out", "OUT", "--form", "x.txt"),
-            "expected board or image",
+            "expected board, image, label",
         ),
         (
             ("create", "--boards", "BOARDS", "--labelers", "a,b", "--out", "OUT", "--gold", "x.csv"),
