@@ -6,7 +6,7 @@ OUT ?= out/demo
 STAMP := $(VENV)/.installed
 TYPES := build/types/spurious_imagenet
 
-.PHONY: install demo test test-fast check format clean
+.PHONY: install demo mend test test-fast check format clean
 
 install: $(STAMP)
 
@@ -26,6 +26,10 @@ $(TYPES)/.linked: Makefile
 
 demo: install
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/planted_world.sh $(OUT)
+
+mend: install
+	[ -e $(OUT)/dataset ] || $(MAKE) --no-print-directory demo
+	PATH="$(abspath $(BIN)):$$PATH" bash examples/planted_mend.sh $(OUT)
 
 test: install
 	$(BIN)/pytest -n 2 --dist loadscope

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,14 @@ _CLASSES = 0  # side of `class_rng`: with no class, the draws of classes themsel
 Resampled = NDArray[np.float64]
 
 
+class _Mean(NamedTuple):
+    """A mean over classes: its value, its resamples, and those in which the classes stay as they are."""
+
+    value: float
+    resampled: Resampled
+    of_these_classes: Resampled
+
+
 @dataclass
 class _Contenders:
     """What is kept of the models that were read so far: little of each, however many images they saw."""
@@ -44,7 +52,7 @@ class _Contenders:
     high: dict[str, Resampled] = field(default_factory=dict)
     low: dict[str, Resampled] = field(default_factory=dict)
     class_totals: dict[str, Resampled] = field(default_factory=dict)
-    means: dict[Measure, dict[str, tuple[float, Resampled]]] = field(default_factory=dict)
+    means: dict[Measure, dict[str, _Mean]] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
 
     def add_gaps(self, name: str, sample: GapSample) -> None:
@@ -54,7 +62,8 @@ class _Contenders:
         self.low[name] = sample.resampled_mean(c.resampled_low for c in sample.measured)
         for c in sample.classes:
             self.class_totals[c.class_id] = self.class_totals.get(c.class_id, 0) + c.resampled_gap
-        self.means.setdefault("spurious_gap", {})[name] = (record.gap, self.high[name] - self.low[name])
+        of_these = np.mean([c.resampled_gap for c in sample.measured], axis=0)
+        self.means.setdefault("spurious_gap", {})[name] = _Mean(record.gap, self.high[name] - self.low[name], of_these)
 
     def add_separation(self, name: str, predictions: Predictions, resamples: int, seed: int) -> None:
         self.images[name] = _images_hash(predictions)
@@ -215,14 +224,18 @@ def _variances(gaps: NDArray[np.float64], undefined: dict[str, str]) -> dict[str
 def _differences(found: _Contenders) -> Iterator[ModelDifference]:
     for measure, means in found.means.items():
         for first, second in combinations(means, 2):
-            (a, resampled_a), (b, resampled_b) = means[first], means[second]
-            difference = paired_difference(a, b, resampled_a, resampled_b)
-            yield ModelDifference(measure=measure, first=first, second=second, **difference.model_dump())
+            a, b = means[first], means[second]
+            difference = paired_difference(a.value, b.value, a.resampled, b.resampled)
+            yield ModelDifference(
+                measure=measure,
+                first=first,
+                second=second,
+                interval_of_these_classes=interval(a.of_these_classes - b.of_these_classes),
+                **difference.model_dump(),
+            )
 
 
-def _separation(
-    name: str, predictions: Predictions, resamples: int, seed: int
-) -> Iterator[tuple[Measure, tuple[float, Resampled]]]:
+def _separation(name: str, predictions: Predictions, resamples: int, seed: int) -> Iterator[tuple[Measure, _Mean]]:
     """Yield the mean AP and AUC over the classes that have spurious images, with their resamples."""
     table = predictions.table.sort_values(["class_id", "side", "concept_id", "sha256"])
     sides = {key: group["probability"].to_numpy() for key, group in table.groupby(["class_id", "side"])}
@@ -239,7 +252,7 @@ def _separation(
         resampled["spurious_auc"].append(bootstrap_auc(v, s, *counts))
     for measure, of_classes in values.items():
         mean = mean_over_classes(resampled[measure], class_rng(seed, "", _CLASSES))
-        yield measure, (float(np.mean(of_classes)), mean)
+        yield measure, _Mean(float(np.mean(of_classes)), mean, np.mean(resampled[measure], axis=0))
 
 
 def _images_hash(predictions: Predictions) -> str:

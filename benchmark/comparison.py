@@ -45,11 +45,16 @@ class ClassMeanGap(BaseModel):
 
 
 class ModelDifference(PairedDifference):
-    """The difference of one measure's mean over classes between two models."""
+    """The difference of one measure's mean over classes between two models.
+
+    ``interval`` and what follows from it speak of other classes too, as images and classes are resampled.
+    """
 
     measure: Measure
     first: str
     second: str
+    interval_of_these_classes: Interval
+    """Images resampled alone: it speaks of the classes that were measured, and of no others."""
 
 
 class ModelComparison(BaseModel):

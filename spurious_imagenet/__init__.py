@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spurious_imagenet.benchmark.concepts import ConceptBank
     from spurious_imagenet.benchmark.evaluation import evaluate
     from spurious_imagenet.benchmark.images import Preprocess
+    from spurious_imagenet.benchmark.mitigation.spufix_module import spufix
     from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
     from spurious_imagenet.benchmark.record import EvalRecord
     from spurious_imagenet.benchmark.store import FeatureStore
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "join_images",
     "load_classifier",
+    "spufix",
 ]
 
 _HOME = {
@@ -39,6 +41,7 @@ _HOME = {
     "evaluate": "benchmark.evaluation",
     "join_images": "builders.join",
     "load_classifier": "benchmark.models",
+    "spufix": "benchmark.mitigation.spufix_module",
 }
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.comparison.record import CueFound, FoundCues
-from spurious_imagenet.builders.planted.check import pool_scores
+from spurious_imagenet.builders.planted.check import aucs_of_cue, pool_scores
 from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
-from spurious_imagenet.errors import DataError, UndefinedMetricError
+from spurious_imagenet.errors import DataError
 
 __all__ = ["FOUND", "found_cues"]
 
@@ -49,15 +48,7 @@ def found_cues(bank: ConceptBank, pool: FeatureStore, truth: PlantedTruth) -> Fo
 
 
 def _cue(pair: TruePair, scores: pd.DataFrame, images: pd.DataFrame) -> CueFound:
-    shown = images["cues"].map(lambda cues: pair.cue in cues).to_numpy(dtype=bool)
-    alone = shown & images["class_id"].isna().to_numpy()
-    if not alone.any() or shown.all():
-        raise UndefinedMetricError(
-            f"whether {pair.cue!r} is found is undefined: the pool has {alone.sum()} images that show it alone and "
-            f"{(~shown).sum()} without it, expected some of both."
-        )
-    judged = alone | ~shown
-    aucs = np.array([roc_auc_score(alone[judged], scores[name].to_numpy()[judged]) for name in scores])
+    aucs = aucs_of_cue(pair, scores, images)
     best = int(aucs.argmax())
     return CueFound(
         class_id=pair.class_id,

@@ -15,7 +15,7 @@ from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 
-__all__ = ["CueAuc", "MinedPurity", "cue_auc", "mined_purity", "pool_scores"]
+__all__ = ["CueAuc", "MinedPurity", "aucs_of_cue", "cue_auc", "mined_purity", "pool_scores"]
 
 _TOP_COMPONENTS = 10
 
@@ -136,7 +136,20 @@ def cue_auc(bank: ConceptBank, store: FeatureStore, truth: PlantedTruth) -> list
     return [_auc_of_pair(pair, bank.table.iloc[rows[pair]], scores, pool) for pair in truth.pairs]
 
 
-def _auc_of_pair(pair: TruePair, concepts: pd.DataFrame, scores: pd.DataFrame, pool: pd.DataFrame) -> CueAuc:
+def aucs_of_cue(pair: TruePair, scores: pd.DataFrame, pool: pd.DataFrame) -> NDArray[np.float64]:
+    """Measure how well concepts tell the pool images that show a cue alone from those without it.
+
+    Args:
+        pair: The cue.
+        scores: One row a pool image, one column a concept.
+        pool: The pool's rows of the truth, in the same order.
+
+    Returns:
+        (concepts,) ROC AUC in [0, 1], higher is better.
+
+    Raises:
+        UndefinedMetricError: The pool has no cue-only image of the cue, or no image without it.
+    """
     shown = pool["cues"].map(lambda cues: pair.cue in cues).to_numpy(dtype=bool)
     positive = shown & pool["class_id"].isna().to_numpy()
     if not positive.any() or shown.all():
@@ -145,10 +158,14 @@ def _auc_of_pair(pair: TruePair, concepts: pd.DataFrame, scores: pd.DataFrame, p
             f"{(~shown).sum()} without it, expected some of both."
         )
     judged = positive | ~shown
+    return np.array([roc_auc_score(positive[judged], scores[name].to_numpy()[judged]) for name in scores])
+
+
+def _auc_of_pair(pair: TruePair, concepts: pd.DataFrame, scores: pd.DataFrame, pool: pd.DataFrame) -> CueAuc:
     ids = [str(i) for i in concepts["concept_id"]]
-    aucs = tuple(float(roc_auc_score(positive[judged], scores[i].to_numpy()[judged])) for i in ids)
+    aucs = aucs_of_cue(pair, scores[ids], pool).tolist()
     best = int(np.argmax(aucs))
-    return CueAuc(pair, ids[best], int(concepts["component"].iloc[best]), aucs[best], aucs)
+    return CueAuc(pair, ids[best], int(concepts["component"].iloc[best]), aucs[best], tuple(aucs))
 
 
 def mined_purity(candidates: pd.DataFrame, truth: PlantedTruth, found: Sequence[CueAuc]) -> list[MinedPurity]:

@@ -126,14 +126,16 @@ def _spufix(records: Sequence[Path]) -> list[Statement]:
             raise DataError(f"{path} is mended, but no record of the model as it is was given.")
         pair = [("mended", _predictions(path, record)), ("as it is", _predictions(base, loaded[base]))]
         gain = next(d for d in compare(pair).differences if d.measure == "spurious_ap")
-        cost = loaded[base].accuracy - record.accuracy
+        own, cost = gain.interval_of_these_classes, loaded[base].accuracy - record.accuracy
         found.append(
             Statement(
                 what=f"SpuFix raises spurious AP of {loaded[base].name}, at most {SPUFIX_COST:.0%} of accuracy lost",
                 measured=f"{loaded[base].mean.spurious_ap:.3f} to {record.mean.spurious_ap:.3f}, "
-                f"{gain.difference:+.3f} ({gain.interval.low:+.3f} to {gain.interval.high:+.3f}); "
+                f"{gain.difference:+.3f} ({own.low:+.3f} to {own.high:+.3f}; were the classes a sample of others: "
+                f"{gain.interval.low:+.3f} to {gain.interval.high:+.3f}); "
                 f"accuracy {loaded[base].accuracy:.2%} to {record.accuracy:.2%}",
-                holds=gain.interval.low > 0 and cost <= SPUFIX_COST,
+                # The planted classes are all there are, no sample of others.
+                holds=own.low > 0 and cost <= SPUFIX_COST,
             )
         )
     if not found:

@@ -88,6 +88,22 @@ def train(
 
 
 @app.command()
+def vision_language(
+    world: Annotated[Path, typer.Argument(help="A planted world.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 5,
+) -> None:
+    """Train a small vision-language model on captions of a planted world, to try text cues without a network."""
+    from spurious_imagenet.builders.planted.vision_language import VisionLanguageRecipe, train_vision_language
+
+    recipe = VisionLanguageRecipe(epochs=epochs)
+    with progress_bar("epochs") as bar:
+        task = bar.add_task("training", total=epochs, note="")
+        seconds = train_vision_language(world, out, recipe, on_epoch=lambda n: bar.update(task, completed=n))
+    typer.echo(f"{out}, trained in {seconds:.0f} s; use it as open_clip:local-dir:{out}?labels={out / 'labels.txt'}")
+
+
+@app.command()
 def check(
     world: Annotated[Path, typer.Option(help="The planted world.")],
     bank: Annotated[Path, typer.Option(help="Concept bank of its scoring model.")],

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spurious_imagenet.benchmark.compare import compare
 from spurious_imagenet.benchmark.comparison import ModelComparison, ModelDifference
-from spurious_imagenet.benchmark.gaps import gap_record
+from spurious_imagenet.benchmark.gaps import gap_record, gap_sample
 from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.predictions import Predictions
@@ -166,6 +166,18 @@ def test_models_of_one_kind_cannot_be_told_apart_and_unlike_ones_can() -> None:
     apart = difference(found, "spurious_gap", "one", "robust")
     assert apart.distinguishable
     assert apart.interval.low > 0
+
+
+def test_the_interval_of_these_classes_resamples_images_alone(four: dict[str, Predictions]) -> None:
+    found = compare(four.items(), rankings(), k=20, resamples=200)
+    first, second = list(four)[:2]
+    samples = [
+        gap_sample(four[name], rankings(), k=20, resamples=200, seed=0, where="r").measured for name in (first, second)
+    ]
+    by_hand = [sum(c.resampled_gap[r] for c in classes) / len(classes) for classes in samples for r in range(200)]
+    expected = np.quantile(np.subtract(by_hand[:200], by_hand[200:]), [0.025, 0.975])
+    own = difference(found, "spurious_gap", first, second).interval_of_these_classes
+    np.testing.assert_allclose([own.low, own.high], expected, atol=1e-12)
 
 
 def test_a_model_and_its_copy_do_not_differ_in_any_resample(four: dict[str, Predictions]) -> None:
