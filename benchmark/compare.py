@@ -26,7 +26,7 @@ from spurious_imagenet.benchmark.metrics.gaps import effective_robustness, gap_c
 from spurious_imagenet.benchmark.metrics.separation import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.record import GapRecord
+from spurious_imagenet.benchmark.record import GapRecord, Interval
 from spurious_imagenet.errors import ConfigError, DataError, UndefinedMetricError
 
 __all__ = ["compare"]
@@ -164,7 +164,7 @@ def _robustness(found: _Contenders, undefined: dict[str, str]) -> dict[str, Any]
         resampled = np.array(
             [effective_robustness(x, y).effective_robustness for x, y in zip(high.T, low.T, strict=True)]
         )
-        intervals = [interval(values) for values in resampled.T]
+        intervals: list[Interval | None] = [interval(values) for values in resampled.T]
     except UndefinedMetricError:
         undefined["effective_robustness intervals"] = (
             "in some resample of the images all models have the same accuracy on those of highest spuriosity."
@@ -238,7 +238,10 @@ def _differences(found: _Contenders) -> Iterator[ModelDifference]:
 def _separation(name: str, predictions: Predictions, resamples: int, seed: int) -> Iterator[tuple[Measure, _Mean]]:
     """Yield the mean AP and AUC over the classes that have spurious images, with their resamples."""
     table = predictions.table.sort_values(["class_id", "side", "concept_id", "sha256"])
-    sides = {key: group["probability"].to_numpy() for key, group in table.groupby(["class_id", "side"])}
+    sides = {
+        (str(class_id), str(side)): group["probability"].to_numpy()
+        for (class_id, side), group in table.groupby(["class_id", "side"])
+    }
     values: dict[Measure, list[float]] = {"spurious_ap": [], "spurious_auc": []}
     resampled: dict[Measure, list[Resampled]] = {"spurious_ap": [], "spurious_auc": []}
     for class_id in sorted(c for c, side in sides if side == "spurious"):

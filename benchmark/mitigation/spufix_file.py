@@ -162,7 +162,7 @@ class Spufix:
 
     def save(self, path: str | Path) -> None:
         """Write the correction as safetensors, whole or not at all."""
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "readouts": np.ascontiguousarray(self.readouts),
             "offsets": np.ascontiguousarray(self.offsets),
             "class_index": np.ascontiguousarray(self.class_index),

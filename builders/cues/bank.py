@@ -41,7 +41,7 @@ def read_cues(path: str | Path) -> list[Cue]:
         raise DataError(f"cues file {path} cannot be read: {error}") from error
     if not {"class_id", "text"} <= set(table.columns):
         raise DataError(f"cues file {path} has the columns {list(table.columns)}: expected class_id and text.")
-    cues = [Cue(row.class_id.strip(), row.text.strip()) for row in table.itertuples()]
+    cues = [Cue(str(c).strip(), str(t).strip()) for c, t in zip(table["class_id"], table["text"], strict=True)]
     for number, cue in enumerate(cues, start=1):
         if not all(cue):
             raise DataError(f"cues file {path} has an empty field in row {number}: expected a class id and a text.")

@@ -147,9 +147,9 @@ def with_gaps(bank: ConceptBank, gaps: Sequence[CueGap]) -> ConceptBank:
     by_id = {g.concept_id: g for g in gaps}
     of_row = [by_id.get(concept) for concept in bank.table["concept_id"]]
     table = bank.table.assign(
-        gap=[g and g.gap for g in of_row],
-        gap_low=[g and g.interval.low for g in of_row],
-        gap_high=[g and g.interval.high for g in of_row],
-        has_gap=pd.array([g and g.has_gap for g in of_row], dtype="boolean"),
+        gap=pd.array([None if g is None else g.gap for g in of_row], dtype="Float64"),
+        gap_low=pd.array([None if g is None else g.interval.low for g in of_row], dtype="Float64"),
+        gap_high=pd.array([None if g is None else g.interval.high for g in of_row], dtype="Float64"),
+        has_gap=pd.array([None if g is None else g.has_gap for g in of_row], dtype="boolean"),
     )
     return ConceptBank(bank.directions, bank.offsets, table, bank.info)

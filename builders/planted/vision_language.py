@@ -70,11 +70,10 @@ def _captioned(world: Path) -> tuple[Tensor, list[str]]:
     truth, space = PlantedTruth.load(world), planted_label_space()
     table = truth.table[truth.table["split"].isin(["train", "pool"])]
     images, captions = [], []
-    for row in table.itertuples():
-        with Image.open(world / str(row.file)) as image:
+    for file, class_id, cues in zip(table["file"], table["class_id"], table["cues"], strict=True):
+        with Image.open(world / file) as image:
             images.append(np.asarray(image.convert("RGB")))
-        name = None if row.class_id is None else space.class_names[space.index(str(row.class_id))]
-        captions.append(caption(name, list(row.cues)))  # type: ignore[call-overload]
+        captions.append(caption(None if class_id is None else space.class_names[space.index(class_id)], list(cues)))
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     return pixels.contiguous(memory_format=torch.channels_last), captions
 
@@ -84,7 +83,10 @@ def _contrast(model: Any, images: Tensor, texts: Tensor, same: Tensor) -> Tensor
     shown = normalize(model.encode_image(images), dim=1)
     logits = model.logit_scale.exp() * shown @ normalize(model.encode_text(texts), dim=1).T
     target = same / same.sum(1, keepdim=True)
-    return -((logits.log_softmax(1) * target).sum(1).mean() + (logits.T.log_softmax(1) * target).sum(1).mean()) / 2
+    loss: Tensor = (
+        -((logits.log_softmax(1) * target).sum(1).mean() + (logits.T.log_softmax(1) * target).sum(1).mean()) / 2
+    )
+    return loss
 
 
 def _fit(

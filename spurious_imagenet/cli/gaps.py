@@ -46,7 +46,7 @@ def command(
     """Measure how much worse models do where spurious cues are absent, and compare models."""
     if not features and not records:
         raise ConfigError("no model is given: expected --features, a feature store of the ranked images, or --records.")
-    models = [*_stored(features or ()), *_recorded(records or ())]
+    models: list[tuple[str, FeatureStore | EvalRecord]] = [*_stored(features or ()), *_recorded(records or ())]
     _check_names([name for name, _ in models])
     read = ((name, _read(source)) for name, source in models)
     found = compare(
