@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -200,11 +201,14 @@ def _records(
         "validation_rejects": (*passes.unusable, *((r.name, r.reason) for r in validation[0].rejects)),
     }
     records = []
+    alike = Counter(m.record.kind for m in mitigations)
     for mitigation in (None, *mitigations):
         predictions = own if mitigation is None else _predictions((validation, spurious), classifier, mitigation)
         about: dict[str, Any] = {"name": name}
         if mitigation is not None:
-            about = {"name": f"{name} + {Path(mitigation.record.file).stem}", "mitigation": mitigation.record}
+            done = mitigation.record
+            which = f" ({Path(done.file).stem})" if alike[done.kind] > 1 else ""
+            about = {"name": f"{name} + {done.words}{which}", "mitigation": done}
         records.append(_record(predictions, passes, shared | about))
     return records
 

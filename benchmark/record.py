@@ -68,6 +68,11 @@ class Mitigation(BaseModel):
     sha256: str
     """Hash of the file's bytes."""
 
+    @property
+    def words(self) -> str:
+        """What it is called in tables and figures."""
+        return {"spufix": "SpuFix", "head": "tuned head"}[self.kind]
+
 
 class ClassGap(BaseModel):
     """The spurious gap of one class (SR section 4.2)."""

@@ -96,9 +96,11 @@ spurious publish --candidates "$out/candidates" --reviewed "$out/reviewed.parque
 say "12. How much each model relies on the planted cues"
 for model in "$scorer" "${voters[@]}"; do
   name=${model##*/}
-  spurious evaluate --model "$model" --dataset "$out/dataset" --val "$shards/val" --protocol standard \
-    --out "$out/records/${name%.safetensors}-standard.json"
-done
+  printf -- '- model: %s\n  name: %s\n' "$model" "${name%.safetensors}"
+done > "$out/models.yaml"
+rm -rf "$out/records"
+spurious evaluate --models "$out/models.yaml" --dataset "$out/dataset" --val "$shards/val" --protocol standard \
+  --out "$out/records"
 spurious evaluate --model "$scorer" --dataset "$out/dataset" --val "$shards/val" --protocol paper \
   --out "$out/records/robust-paper.json"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from spurious_imagenet.benchmark.compare import compare
-from spurious_imagenet.benchmark.metrics.bootstrap import PairedDifference
+from spurious_imagenet.benchmark.comparison import ModelDifference
 from spurious_imagenet.benchmark.metrics.gaps import (
     RobustnessLine,
     effective_robustness,
@@ -36,7 +36,7 @@ class Comparison:
         variances: Variance of gaps across classes and across models, of the unmitigated ones (SR section 4.2).
     """
 
-    differences: dict[str, dict[tuple[int, int], PairedDifference]]
+    differences: dict[str, dict[tuple[int, int], ModelDifference]]
     line: RobustnessLine | None
     line_undefined: str
     robustness: dict[int, float]
@@ -71,10 +71,10 @@ def compare_group(group: Group, *, resamples: int = 1000, seed: int = 0) -> Comp
 
 def _differences(
     members: tuple[Measured, ...], resamples: int, seed: int
-) -> dict[str, dict[tuple[int, int], PairedDifference]]:
+) -> dict[str, dict[tuple[int, int], ModelDifference]]:
     places = {m.label: place for place, m in enumerate(members)}
     compared = compare(((m.label, m.predictions) for m in members), resamples=resamples, seed=seed)
-    found: dict[str, dict[tuple[int, int], PairedDifference]] = {metric: {} for metric in METRICS}
+    found: dict[str, dict[tuple[int, int], ModelDifference]] = {metric: {} for metric in METRICS}
     for difference in compared.differences:
         if difference.measure in found:
             found[difference.measure][places[difference.first], places[difference.second]] = difference

@@ -17,8 +17,6 @@ from spurious_imagenet.io import canonical_json
 
 __all__ = ["Group", "Measured", "group_records", "load_measured"]
 
-_MITIGATIONS = {"spufix": "SpuFix", "head": "tuned head"}
-
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -42,7 +40,7 @@ class Measured:
     @property
     def mitigation(self) -> str:
         """What was done to the logits, in words; empty if nothing."""
-        return _MITIGATIONS[self.record.mitigation.kind] if self.record.mitigation else ""
+        return self.record.mitigation.words if self.record.mitigation else ""
 
     @property
     def network(self) -> tuple[str, str]:

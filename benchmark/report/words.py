@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spurious_imagenet.benchmark.record import Interval
 from spurious_imagenet.benchmark.report.comparison import Comparison, class_gaps
 from spurious_imagenet.benchmark.report.groups import Group
 
@@ -86,13 +87,20 @@ def mitigation_words(group: Group, comparison: Comparison) -> list[str]:
         for metric, name in (("spurious_auc", "AUC"), ("spurious_ap", "AP")):
             found = comparison.differences[metric][min(i, j), max(i, j)]
             sign = 1 if j < i else -1  # differences are first minus second
-            ends = sorted((sign * found.interval.low, sign * found.interval.high))
-            verdict = "" if found.distinguishable else ", which may be chance"
-            change = f"{signed(sign * found.difference)} {name} (95 %: {signed(ends[0])} to {signed(ends[1])}){verdict}"
+            change = f"{signed(sign * found.difference)} {name} (95 %: {_span(found.interval, sign)})"
+            if not found.distinguishable:
+                own = found.interval_of_these_classes
+                of_these = own.low > 0 or own.high < 0
+                change += f", on these classes alone {_span(own, sign)}" if of_these else ", which may be chance"
             said.append(f"{fixed.label}: {change}" if metric == "spurious_auc" else change)
         points = 100 * (fixed.record.accuracy - base.record.accuracy)
         said[-2:] = [f"{said[-2]}; {said[-1]}; accuracy {signed(points, 1)} points."]
     return said
+
+
+def _span(of: Interval, sign: int) -> str:
+    low, high = sorted((sign * of.low, sign * of.high))
+    return f"{signed(low)} to {signed(high)}"
 
 
 def gap_words(group: Group, comparison: Comparison) -> list[str]:

@@ -65,7 +65,7 @@ def test_a_sweep_writes_what_single_evaluations_give(world: World, monkeypatch: 
     assert {f.stem for f in out.glob("*.json")} == names
     assert {f.name.removesuffix(".predictions.parquet") for f in out.glob("*.parquet")} == names
     assert "6 records (6 made now, 0 found)" in ran.out
-    for name in ("protocol paper", "protocol standard", "m0", "m0 + fix", "two"):
+    for name in ("protocol paper", "protocol standard", "m0", "m0 + tuned head", "two"):
         assert name in ran.out
     single = evaluate(world.specs[0], str(world.dataset), world.val, backend="eager", resamples=20)
     found = EvalRecord.load(out / "m0-paper.json")
@@ -73,7 +73,7 @@ def test_a_sweep_writes_what_single_evaluations_give(world: World, monkeypatch: 
     assert found.model_dump(exclude=changed) == single.model_dump(exclude=changed)
     fixed = EvalRecord.load(out / "m0-paper-fix.json")
     assert fixed.mitigation is not None
-    assert (fixed.name, fixed.mitigation.kind, fixed.accuracy_images) == ("m0 + fix", "head", 24)
+    assert (fixed.name, fixed.mitigation.kind, fixed.accuracy_images) == ("m0 + tuned head", "head", 24)
     assert fixed.mean.spurious_probability != found.mean.spurious_probability
 
 
