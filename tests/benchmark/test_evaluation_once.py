@@ -90,7 +90,7 @@ def test_mitigations_change_logits_of_the_same_outputs(world: tuple[str, Path], 
     turned = _head_file(tmp_path / "turned.safetensors", spec, -head.weight, -head.bias)
     record = evaluate(spec, spurious_dataset(), val, backend="eager", mitigations=[same, turned], name="mine")
     one, other = record.mitigated
-    assert (record.mitigation, one.mitigation.kind, one.name) == (None, "head", "mine + same")
+    assert (record.mitigation, one.mitigation.kind, one.name) == (None, "head", "mine + tuned head (same)")
     assert other.mean.spurious_auc != pytest.approx(record.mean.spurious_auc, abs=0.05)
     assert one.accuracy == record.accuracy
     assert one.mean.spurious_ap == pytest.approx(record.mean.spurious_ap, abs=1e-6)
