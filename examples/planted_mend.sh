@@ -31,7 +31,13 @@ pass() {  # MODEL
     spurious features --model "file:$models/$1.safetensors" --shards "$out/shards/$world" --out "$out/features/$1/$world"
   done
 }
-for name in "${names[@]}"; do pass "$name"; done
+for pair in "0 1" "2 3"; do  # two side by side: most of a pass over so few images is starting up
+  read -r one other <<< "$pair"
+  pass "${names[one]}" &
+  beside=$!
+  pass "${names[other]}"
+  wait $beside
+done
 train() { [ "$1" = $scorer ] && echo "$demo/features/train" || echo "$out/features/$1/train"; }
 
 say "3. Images of each class in the order of spuriosity; crescent and hourglass, which have no cue, are controls"
