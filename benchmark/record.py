@@ -118,6 +118,7 @@ class GapRecord(BaseModel):
     gap_interval: Interval
     """Images resampled within each class's k highest and k lowest, and classes too."""
     pooled_gap: float
+    """All images alike; equal to ``gap``, since every class gives exactly k on either side."""
     accuracy_high: float
     accuracy_low: float
     classes: tuple[ClassGap, ...]

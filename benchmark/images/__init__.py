@@ -1,7 +1,7 @@
 """From image bytes to the pixels a model sees."""
 
 from spurious_imagenet.benchmark.images.decode import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol
+from spurious_imagenet.benchmark.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol, View
 
 __all__ = [
     "CustomTransform",
@@ -10,5 +10,6 @@ __all__ = [
     "Preprocess",
     "Protocol",
     "UndecodableImageError",
+    "View",
     "decode_image",
 ]

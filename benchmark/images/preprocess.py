@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from typing import Protocol as Interface
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from spurious_imagenet.errors import ConfigError, ModelError
 
-__all__ = ["CustomTransform", "ImageTransform", "Preprocess", "Protocol"]
+__all__ = ["CustomTransform", "ImageTransform", "Preprocess", "Protocol", "View"]
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -79,6 +79,18 @@ class CustomTransform:
             f"protocol 'paper' prescribes its own transform of {images} images, so a model with a custom transform can "
             "only be evaluated with protocol='standard' (or give image size, mean and std as a Preprocess)."
         )
+
+
+class View(NamedTuple):
+    """Which part of an image a model's square input shows, in parts of the image's width and height.
+
+    A view of (0, 0, 1, 1) is the whole image; one that reaches beyond has black borders.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 class Preprocess(BaseModel):
@@ -154,6 +166,12 @@ class Preprocess(BaseModel):
             cropped = _resize_and_crop(image, height, width, self.size, _FILTERS[self.interpolation])
         return np.ascontiguousarray(_pad(cropped, self.size) if min(cropped.shape[:2]) < self.size else cropped)
 
+    def view(self, width: int, height: int) -> View:
+        """Return what of an image of the given size, px, :meth:`apply` shows."""
+        down, across = self._resized(height, width)
+        left, top = _first(across, self.size), _first(down, self.size)
+        return View(left / across, top / down, (left + self.size) / across, (top + self.size) / down)
+
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if self.resize_mode == "squash":
             return self.resize, self.resize
@@ -186,6 +204,11 @@ def _centre(length: int, size: int) -> slice:
     """Return where the centre ``size`` of ``length`` pixels lies, or all of them where there are fewer."""
     start = round((length - size) / 2.0) if length > size else 0
     return slice(start, start + min(length, size))
+
+
+def _first(length: int, size: int) -> int:
+    """Return where the crop of ``size`` begins: below 0 where there is a border, whose greater half comes last."""
+    return _centre(length, size).start if length >= size else -((size - length) // 2)
 
 
 def _pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

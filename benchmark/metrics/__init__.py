@@ -12,6 +12,7 @@ from spurious_imagenet.benchmark.metrics.bootstrap import (
     paired_difference,
 )
 from spurious_imagenet.benchmark.metrics.separation import spurious_ap, spurious_auc
+from spurious_imagenet.benchmark.metrics.spuriosity import spuriosity
 
 __all__ = [
     "PairedDifference",
@@ -23,6 +24,7 @@ __all__ = [
     "interval",
     "mean_over_classes",
     "paired_difference",
+    "spuriosity",
     "spurious_ap",
     "spurious_auc",
 ]

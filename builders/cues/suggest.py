@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spurious_imagenet.benchmark.concepts.verdicts import ConceptVerdict, ConceptVerdicts, VerdictValue, Vote
-from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.builders.sensitivity.alignment import View, align, view
+from spurious_imagenet.benchmark.images import Preprocess, View
+from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["Suggestion", "mass_on_object", "suggest"]
@@ -160,7 +160,7 @@ def _measure(
     side = len(map_)
     # A square of the whole image, since a view is in parts of width and height.
     square = Image.fromarray(inside.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BOX)
-    seen = view(preprocess, int(row.width), int(row.height))
+    seen = preprocess.view(int(row.width), int(row.height))
     mask = align(np.asarray(square), _WHOLE, seen, side) > 127
     return mass_on_object(map_, mask) if map_.any() and mask.any() and not mask.all() else None
 

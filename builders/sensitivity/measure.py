@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.images import Preprocess, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.images import Preprocess, UndecodableImageError, View, decode_image
 from spurious_imagenet.benchmark.inference import softmax
 from spurious_imagenet.benchmark.models import Backend, Classifier
 from spurious_imagenet.benchmark.shards import read_ranges
-from spurious_imagenet.builders.sensitivity.alignment import View, align, view
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, Pixels, blend, corrupt
 from spurious_imagenet.builders.sensitivity.masks import ClassMasks, MaskFolder
+from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import DataError, ModelError
 
 __all__ = ["DROP_SCHEMA", "Measurer"]
@@ -206,7 +206,7 @@ class Measurer:
         height, width = decoded.shape[:2]
         seed = [self.seed, int(row["sha256"][:16], 16)]
         corrupted = [corrupt(whole, kind, np.random.default_rng(seed)) for kind in CORRUPTIONS]
-        return whole, corrupted, view(self.masks.preprocess, width, height), view(self.preprocess, width, height)
+        return whole, corrupted, self.masks.preprocess.view(width, height), self.preprocess.view(width, height)
 
     def _logits(self, pixels: list[Pixels]) -> NDArray[np.float32]:
         size = self.backend.batch_size

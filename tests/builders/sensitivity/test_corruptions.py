@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 from reference import sensitivity as naive
 
 from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.builders.sensitivity.alignment import align, view
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, blend, corrupt, without_core
+from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import DataError
 
 SIZES = (16, 33, 64)
@@ -106,7 +106,7 @@ sides = st.integers(40, 250)
 @given(transforms, sides, sides, st.integers(0, 1))
 def test_the_view_is_what_the_transform_shows(preprocess: Preprocess, width: int, height: int, axis: int) -> None:
     pixels = preprocess.apply(ramp(width, height, axis))[..., 0].astype(float)
-    seen = view(preprocess, width, height)
+    seen = preprocess.view(width, height)
     length, start, stop = (width, seen.left, seen.right) if axis else (height, seen.top, seen.bottom)
     place = (start + (np.arange(preprocess.size) + 0.5) / preprocess.size * (stop - start)) * length - 0.5
     step = (stop - start) * length / preprocess.size
@@ -122,7 +122,7 @@ def test_an_aligned_mask_lies_where_the_other_model_sees_it(
 ) -> None:
     image = ramp(width, height, 1)
     mask, wanted = first.apply(image)[..., 0], second.apply(image)[..., 0].astype(float)
-    seen, other = view(first, width, height), view(second, width, height)
+    seen, other = first.view(width, height), second.view(width, height)
     aligned = align(mask, seen, other, second.size)
     assert aligned.shape == (second.size, second.size)
     place = other.left + (np.arange(second.size) + 0.5) / second.size * (other.right - other.left)

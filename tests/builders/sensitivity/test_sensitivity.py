@@ -18,8 +18,8 @@ from spurious_imagenet.benchmark.inference import softmax
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.builders.sensitivity import measure as measure_module
-from spurious_imagenet.builders.sensitivity.alignment import align, view
 from spurious_imagenet.builders.sensitivity.summary import correlation
+from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import UndefinedMetricError
 
 ROLES = ("spurious", "core", None)
@@ -95,7 +95,7 @@ def test_each_answer_is_the_models_to_the_image_corrupted_where_the_mask_is(run:
             mask = naive.without_core(mask, cores)
             assert row["core_removed"] == bool(cores)
         size = image.shape[1], image.shape[0]
-        mask = align(mask, view(own, *size), view(classifier.preprocess, *size), 56)
+        mask = align(mask, own.view(*size), classifier.preprocess.view(*size), 56)
         assert row["covered"] == pytest.approx(mask.mean() / 255, rel=1e-5)
         target = classifier.labels.index(str(source["class_id"]))
         for kind, version in {"clean": whole, **naive_versions(whole, str(row["sha256"]))}.items():

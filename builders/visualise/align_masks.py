@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import Preprocess
+from spurious_imagenet.benchmark.images import View
 
-__all__ = ["View", "align", "view"]
-
-
-class View(NamedTuple):
-    """Which part of an image a model's square input shows, in parts of the image's width and height.
-
-    A view of (0, 0, 1, 1) is the whole image; one that reaches beyond has black borders.
-    """
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-def view(preprocess: Preprocess, width: int, height: int) -> View:
-    """Return what a model sees of an image of the given size, px (see :meth:`Preprocess.apply`)."""
-    across, down = _resized(preprocess, width, height)
-    left, top = _start(across, preprocess.size), _start(down, preprocess.size)
-    return View(left / across, top / down, (left + preprocess.size) / across, (top + preprocess.size) / down)
-
-
-def _resized(preprocess: Preprocess, width: int, height: int) -> tuple[int, int]:
-    short = preprocess.resize
-    if preprocess.resize_mode == "squash":
-        return short, short
-    long = int(short * max(width, height) / min(width, height))
-    return (short, long) if width <= height else (long, short)
-
-
-def _start(length: int, size: int) -> int:
-    # A crop rounds to even, padding puts the greater half last: as Preprocess does both.
-    return round((length - size) / 2.0) if length > size else -((size - length) // 2)
+__all__ = ["align"]
 
 
 def align(mask: NDArray[np.uint8], seen: View, wanted: View, size: int) -> NDArray[np.uint8]:
