@@ -31,7 +31,9 @@ from spurious_imagenet.errors import ConfigError, DataError, UndefinedMetricErro
 
 __all__ = ["compare"]
 
-_CLASSES = 0  # side of `class_rng`: with no class, the draws of classes themselves, as of the means in records
+#: What is undefined where models have gaps in common, but not the images that AP and AUC are of.
+_SEPARATION = "spurious AP and AUC"
+_CLASSES = 4  # side of `class_rng`: with no class, the draws of classes themselves, as of the means in records
 
 Resampled = NDArray[np.float64]
 
@@ -65,6 +67,11 @@ class _Contenders:
         of_these = np.mean([c.resampled_gap for c in sample.measured], axis=0)
         self.means.setdefault("spurious_gap", {})[name] = _Mean(record.gap, self.high[name] - self.low[name], of_these)
 
+    def drop_separation(self) -> None:
+        """Forget AP and AUC, which the models do not share."""
+        for measure in ("spurious_ap", "spurious_auc"):
+            self.means.pop(measure, None)
+
     def add_separation(self, name: str, predictions: Predictions, resamples: int, seed: int) -> None:
         self.images[name] = _images_hash(predictions)
         first = next(iter(self.images))
@@ -87,7 +94,8 @@ def compare(
 ) -> ModelComparison:
     """Compare models that were run on the same images.
 
-    Gaps need rankings; AP and AUC need predictions that have a spurious side. All differences are paired: both models
+    Gaps need rankings; AP and AUC need predictions that have a spurious side. Given rankings, models that share the
+    ranked images but not the others are compared by gaps alone. All differences are paired: both models
     are measured on the same resamples of images and of classes. Models are read one after another, once.
 
     Args:
@@ -104,6 +112,7 @@ def compare(
         UndefinedMetricError: No class has a gap, or there is nothing to compare by.
     """
     found, names, with_spurious = _Contenders(), [], []
+    undefined: dict[str, str] = {}
     for name, predictions in models:
         if name in names:
             raise ConfigError(f"two models are named {name!r}: expected each name once.")
@@ -112,17 +121,24 @@ def compare(
             found.add_gaps(name, gap_sample(predictions, rankings, k=k, resamples=resamples, seed=seed, where=where))
         if (predictions.table["side"] == "spurious").any():
             with_spurious.append(name)
-            found.add_separation(name, predictions, resamples, seed)
+            try:
+                found.add_separation(name, predictions, resamples, seed)
+            except DataError as error:
+                if rankings is None:
+                    raise
+                undefined[_SEPARATION] = str(error)
     if not names:
         raise ConfigError("a comparison of no models: expected at least one.")
     if not found.means:
         raise UndefinedMetricError("nothing to compare by: expected rankings, or predictions of spurious images.")
     if with_spurious and with_spurious != names:
         without = next(name for name in names if name not in with_spurious)
-        raise DataError(
-            f"{without} has no predictions of spurious images, {with_spurious[0]} has: expected both alike."
-        )
-    undefined: dict[str, str] = {}
+        reason = f"{without} has no predictions of spurious images, {with_spurious[0]} has: expected both alike."
+        if rankings is None:
+            raise DataError(reason)
+        undefined[_SEPARATION] = reason
+    if _SEPARATION in undefined:
+        found.drop_separation()
     results = _compared_gaps(found, undefined) if rankings is not None else {}
     return ModelComparison(
         models=tuple(names), gaps=found.gaps, differences=tuple(_differences(found)), undefined=undefined, **results

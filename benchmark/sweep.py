@@ -277,7 +277,15 @@ def _common(config: SweepConfig) -> dict[str, Any]:
 
 
 def _weights(model: SweepModel) -> dict[str, str | None]:
-    return {"weights_file": _hash_if_there(ModelSpec.parse(model.model).address)}
+    """Hash the local files that a spec names: its weights, and those of its options, such as labels or an encoder."""
+    spec = ModelSpec.parse(model.model)
+    named = {f"{name}_file": _file_of(value) for name, value in spec.options.items()}
+    return {"weights_file": _hash_if_there(spec.address)} | {k: h for k, h in named.items() if h is not None}
+
+
+def _file_of(value: str) -> str | None:
+    """Hash the file that an option is, or that the model spec in it names."""
+    return _hash_if_there(value) or _hash_if_there(value.partition(":")[2].partition("?")[0])
 
 
 def _hash_if_there(file: str | None) -> str | None:

@@ -82,7 +82,7 @@ def front_matter(name: str, split: str, data_file: str, images: int, creators: s
 def render_template(template: str, **values: Any) -> str:
     """Render a card's template; its filters ``md`` and ``code`` make text inert in Markdown."""
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - Markdown; the filters below escape
-    environment.filters |= {"md": _escape_markdown, "code": _code_span}
+    environment.filters |= {"md": escape_markdown, "code": _code_span}
     return environment.from_string((files(__package__) / "templates" / template).read_text("utf-8")).render(values)
 
 
@@ -94,7 +94,7 @@ def size_category(images: int) -> str:
     return "1M<n<10M"
 
 
-def _escape_markdown(value: object) -> str:
+def escape_markdown(value: object) -> str:
     """Make text inert in Markdown and HTML: names come from users' folders and labels."""
     text = " ".join(str(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -84,6 +84,7 @@ for name in "${names[@]}"; do stores+=(--features "$out/features/$name/wrong"); 
 spurious label-noise --rankings "$out/wrong-rankings" "${stores[@]}" --bank "$demo/judged-bank" --k 20 --out "$out/label-noise"
 
 say "9. A report"
+rm -rf "$out/figures" "$out/tables"
 spurious report "$out"/records/*.json --images "$demo/dataset" --val "$out/shards/world" --title "Planted world" \
   --figures "$out/figures" --tables "$out/tables" --out "$out/report.html"
 

@@ -62,6 +62,7 @@ for name in "${names[@]}"; do stores+=(--features "$(features "$name" val)"); do
 spurious label-noise --rankings "$out/rankings" "${stores[@]}" --bank "$out/judged-neurons" --out "$out/label-noise"
 
 say "7. A report"
+rm -rf "$out/figures" "$out/tables"
 spurious report "$out"/records/*.json --images "$tiny/dataset" --val "$data/val-*.tar" --rankings "$out/rankings" \
   --title "Three EfficientNets on Tiny-ImageNet" --figures "$out/figures" --tables "$out/tables" --out "$out/report.html"
 

@@ -80,7 +80,7 @@ def load_mitigation(path: str | Path, classifier: Classifier) -> LogitMitigation
     Raises:
         ModelError: The file is neither, or was made for other weights or other classes.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if _metadata_of(file).get(SPUFIX_METADATA_KEY) is not None:
         spufix = Spufix.load(file)
         spufix.check_model(classifier)

@@ -58,7 +58,8 @@ def fit_scorer(bank: ConceptBank, classifier: Classifier, store: FeatureStore | 
     Raises:
         ModelError: The bank reads another model, or a row is no part of a logit.
     """
-    if bank.info.weights_sha256 not in (classifier.weights_sha256, classifier.encoder_weights_sha256):
+    # The encoder of a head has features in common with it, but α are parts of the encoder's own logits.
+    if bank.info.weights_sha256 != classifier.weights_sha256:
         raise ModelError(
             f"the bank reads features of {bank.info.model} (weights {bank.info.weights_sha256[:12]}), not of "
             f"{classifier.spec} (weights {classifier.weights_sha256[:12]}): to correct another model, give features of "
@@ -81,6 +82,7 @@ def fit_scorer(bank: ConceptBank, classifier: Classifier, store: FeatureStore | 
     if store is None or not len(bank):
         return spufix
     bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
+    _check_store(store, classifier)
     return _with_counts(spufix, store, classifier)
 
 
@@ -166,6 +168,12 @@ def _check_store(store: FeatureStore, classifier: Classifier) -> None:
         raise StoreError(
             f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), not of "
             f"{classifier.spec} (weights {classifier.weights_sha256[:12]})."
+        )
+    size = made.preprocess.get("size")
+    if size != classifier.preprocess.size:
+        raise StoreError(
+            f"{store.path} was made at {size} px, but {classifier.spec} was loaded at {classifier.preprocess.size} px: "
+            "expected the same image size."
         )
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix
 from spurious_imagenet.benchmark.models.classifier import Classifier, weights_digest
-from spurious_imagenet.benchmark.models.load import load_classifier
+from spurious_imagenet.benchmark.models.load import load_classifier, load_recorded
 from spurious_imagenet.benchmark.models.network import HookedCore, TimmCore
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ModelError
@@ -142,5 +142,8 @@ def load_spufix(spec: ModelSpec) -> Classifier:
     spec.check_options("model")
     correction = Spufix.load(Path(spec.address).expanduser())
     size = spec.image_size or correction.info.image_size
-    classifier = load_classifier(spec.options.get("model", correction.info.model), image_size=size)
+    if "model" in spec.options:
+        classifier = load_classifier(spec.options["model"], image_size=size)
+    else:
+        classifier = load_recorded(correction.info.model, image_size=size, what=spec.address)
     return with_spufix(classifier, correction, spec.text)

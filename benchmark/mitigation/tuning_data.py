@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,11 @@ class TrainingImages(_Labelled):
             int(str(label)): group["row"].to_numpy()[~banned.to_numpy()[group["row"]]]
             for label, group in ranked.groupby("label", sort=True)
         }
+        if not any(len(rows) for rows in self._low_first.values()):
+            raise DataError(
+                f"{store.path} leaves no ranked image to tune on, as {self.excluded} of its images are measured on: "
+                "expected training and validation images apart."
+            )
         self._label = self.table["label"].to_numpy(np.int64)
         self._wrong = self._label != self.table["assigned"].to_numpy(np.int64)
         kept = np.flatnonzero(~banned.to_numpy())
@@ -243,8 +249,13 @@ def class_ends(images: ValidationImages, halves: Sequence[int | None], k: int) -
     counts = pd.concat([images.ranks_of(half).groupby("label").size() for half in halves], axis=1)
     fewest = counts.reindex(images.ranks["label"].unique()).fillna(0).min(axis=1).astype(int)
     names = images.ranks.groupby("label")["class_name"].first().to_dict()
-    refused = {str(names[label]): int(count) for label, count in fewest.items() if count < 2 * k}
-    if len(refused) == len(fewest):
+    too_few = {label: int(count) for label, count in fewest.items() if count < 2 * k}
+    shared = {name for name, n in Counter(names[label] for label in too_few).items() if n > 1}
+    refused = {
+        f"{names[label]} (class {label})" if names[label] in shared else str(names[label]): count
+        for label, count in too_few.items()
+    }
+    if len(too_few) == len(fewest):
         shown = ", ".join(f"{name}: {count}" for name, count in list(refused.items())[:3])
         raise UndefinedMetricError(
             f"no class has {2 * k} ranked images in each half of {images.where}, as a gap with k {k} needs ({shown}): "

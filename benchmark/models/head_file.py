@@ -103,14 +103,18 @@ def load_head(spec: ModelSpec) -> Classifier:
         ModelError: The file is no head, or the encoder is not the one it was fitted to.
     """
     # Imported here: load.py names this module.
-    from spurious_imagenet.benchmark.models.load import load_classifier
+    from spurious_imagenet.benchmark.models.load import load_classifier, load_recorded
 
     spec.check_options("encoder")
     path = Path(spec.address).expanduser()
     if not path.is_file():
         raise ModelError(f"{spec.text}: there is no file {path}.")
     head, info = read_head(path)
-    encoder = load_classifier(spec.options.get("encoder", info.encoder), image_size=spec.image_size or info.image_size)
+    size = spec.image_size or info.image_size
+    if "encoder" in spec.options:
+        encoder = load_classifier(spec.options["encoder"], image_size=size)
+    else:
+        encoder = load_recorded(info.encoder, image_size=size, what=str(path))
     if encoder.weights_sha256 != info.encoder_weights_sha256:
         raise ModelError(
             f"{spec.text} was fitted to features of {info.encoder} (weights {info.encoder_weights_sha256[:12]}), but "

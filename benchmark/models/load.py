@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from urllib.parse import unquote
 
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
 
-__all__ = ["SCHEMES", "load_classifier"]
+__all__ = ["SCHEMES", "load_classifier", "load_recorded"]
 
 _HERE = "spurious_imagenet.benchmark.models"
 
@@ -43,6 +44,26 @@ def load_classifier(spec: str, *, image_size: int | None = None) -> Classifier:
     module, function = SCHEMES[parsed.scheme]
     load: Callable[[ModelSpec], Classifier] = getattr(import_module(module), function)
     return load(parsed)
+
+
+def load_recorded(spec: str, *, image_size: int | None = None, what: str) -> Classifier:
+    """Load a model that a file names; as :func:`load_classifier`, but never by running Python code.
+
+    Args:
+        spec: What the file says.
+        image_size: Input side that overrides the model's own, px.
+        what: The file, for the message.
+
+    Raises:
+        ModelError: The file names a ``python:`` model, itself or in an option.
+    """
+    said = unquote(unquote(spec))
+    if said.startswith("python:") or "=python:" in said:
+        raise ModelError(
+            f"{what} names the model {spec!r}, which would run code: if you trust it, name it yourself by an option of "
+            "the spec (encoder= or model=)."
+        )
+    return load_classifier(spec, image_size=image_size)
 
 
 def load_python(spec: ModelSpec) -> Classifier:

@@ -22,6 +22,7 @@ from spurious_imagenet.errors import ConfigError, ModelError
 __all__ = ["create_open_clip", "load_open_clip", "save_open_clip", "text_embeddings"]
 
 Tokenizer = Callable[[list[str]], Tensor]
+_TEXTS = 256  # embedded at once
 
 
 class ZeroShotCore(nn.Module):
@@ -129,10 +130,12 @@ def text_embeddings(classifier: Classifier, texts: Sequence[str], prompt: str = 
         raise ModelError(f"{classifier.spec} embeds no text: expected an open_clip: model.")
     if "{}" not in prompt:
         raise ConfigError(f"the prompt {prompt!r} has no place for the text: expected one with {{}}.")
+    distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    prompts = [prompt.replace("{}", text) for text in distinct]
+    blocks = (prompts[i : i + _TEXTS] for i in range(0, len(prompts), _TEXTS))
     with torch.inference_mode():
-        tokens = core.tokenizer([prompt.replace("{}", text) for text in texts])
-        embedded = core.model.encode_text(tokens, normalize=True)
-    return np.asarray(embedded.float().numpy(), np.float32)
+        embedded = torch.cat([core.model.encode_text(core.tokenizer(block), normalize=True) for block in blocks])
+    return np.asarray(embedded.float().numpy()[[distinct[text] for text in texts]], np.float32)
 
 
 def _arch_and_tag(spec: ModelSpec) -> tuple[str, str | None]:

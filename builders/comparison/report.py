@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from spurious_imagenet.builders.comparison.record import ContrastRecord, FoundCues, Means
+from spurious_imagenet.data_cards.card import escape_markdown
 from spurious_imagenet.io import atomic_directory, canonical_json
 
 __all__ = ["cue_rows", "measures", "write_contrast"]
@@ -67,7 +68,7 @@ def cue_rows(record: ContrastRecord) -> list[tuple[str, ...]]:
 
 def _page(record: ContrastRecord, figure: bool) -> str:
     lines = [
-        f"# Neural PCA components and top neurons of {record.model}",
+        f"# Neural PCA components and top neurons of {escape_markdown(record.model)}",
         "",
         f"The first {record.top} of both kinds in {len(record.classes)} classes, by their top {record.top_images} "
         f"images a concept. Components overlap less than neurons in {record.npca_less_overlap} classes.",
@@ -82,7 +83,7 @@ def _page(record: ContrastRecord, figure: bool) -> str:
             ("class", "images", "overlap components", "overlap neurons", "overlap between", "smallest angle (°)"),
             [
                 (
-                    _plain(c.class_name),
+                    escape_markdown(c.class_name),
                     str(c.images),
                     f"{c.npca.overlap:.3f}",
                     f"{c.neurons.overlap:.3f}",
@@ -94,7 +95,12 @@ def _page(record: ContrastRecord, figure: bool) -> str:
         ),
     ]
     if record.refused:
-        lines += ["", "## Left out", "", *(f"- {_plain(k)}: {why}" for k, why in sorted(record.refused.items()))]
+        lines += [
+            "",
+            "## Left out",
+            "",
+            *(f"- {escape_markdown(k)}: {why}" for k, why in sorted(record.refused.items())),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -113,10 +119,6 @@ def _cue_lines(record: ContrastRecord) -> list[str]:
         *_markdown(("class", "cue", "AUC components", "find it", "AUC neurons", "find it"), cue_rows(record)),
         "",
     ]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
 
 
 def _markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

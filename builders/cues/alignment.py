@@ -95,7 +95,8 @@ def fit_alignment(source: FeatureStore, target: FeatureStore) -> Alignment:
     """Fit a ridge regression from one model's features to another's, on the images that both stores hold.
 
     Images are matched by the hash of their bytes. A tenth of them, told by their hashes, are held out: they choose the
-    penalty and give ``r2``. Memory holds one part of each store and (D_source + D_target) * D_source sums.
+    penalty and give ``r2``. Memory holds the hashes of one store, one part of the other, and (D_source + D_target) *
+    D_source sums.
 
     Args:
         source: Features of the model that is to read texts.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +38,9 @@ def read_cues(path: str | Path) -> list[Cue]:
         DataError: The file cannot be read, lacks a column, or has an empty field.
     """
     try:
-        table = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
+        lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.startswith("#"))
+        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"cues file {path} cannot be read: {error}") from error
     if not {"class_id", "text"} <= set(table.columns):
@@ -111,7 +115,7 @@ def aligned_bank(bank: ConceptBank, alignment: Alignment, store: StoreConfig) ->
 def _table(cues: Sequence[Cue], labels: LabelSpace) -> pd.DataFrame:
     if not cues:
         raise ConfigError("no cue was given: expected at least one text and its class.")
-    if repeated := [cue for cue in dict.fromkeys(cues) if list(cues).count(cue) > 1]:
+    if repeated := [cue for cue, times in Counter(cues).items() if times > 1]:
         raise ConfigError(
             f"the cue {repeated[0].text!r} of class {repeated[0].class_id} is given twice: expected once."
         )

@@ -80,8 +80,9 @@ def cue_gaps(
     found: dict[int, CueGap] = {}
     most = 0
     for rows, ranked in _rounds(bank, images):
-        most = max(most, int(ranked.table["of"].max()))
-        if most < 2 * k:
+        here = int(ranked.table["of"].max())
+        most = max(most, here)
+        if here < 2 * k:
             continue
         samples = {
             model: {

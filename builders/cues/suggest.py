@@ -138,6 +138,17 @@ def _concepts(root: Path) -> Iterator[tuple[str, list[pd.Series]]]:
             yield str(concept), [row for _, row in rows.iterrows()]
 
 
+def _pixels(file: Path) -> NDArray[np.uint8]:
+    """Read an image's values, of colours the largest; an alpha channel says nothing."""
+    try:
+        with Image.open(file) as image:
+            colours = image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}.get(image.mode, image.mode))
+            values = np.asarray(colours)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"mask {file} cannot be read: {error}") from error
+    return np.asarray(values.max(axis=2) if values.ndim == 3 else values, dtype=np.uint8)
+
+
 def _mask_file(objects: Path, name: str) -> Path | None:
     """Find an image's object mask; a key comes from inside a tar, so it may not lead out of the folder."""
     file = objects / f"{name}.png"
@@ -151,11 +162,7 @@ def _measure(
     file = _mask_file(objects, str(row.key)) or _mask_file(objects, str(row.sha256))
     if file is None:
         return None
-    with Image.open(root / row.folder / row.file_name) as image:
-        map_ = np.asarray(image)
-    with Image.open(file) as image:
-        marked = np.asarray(image)
-    marked = marked.max(axis=2) if marked.ndim == 3 else marked
+    map_, marked = _pixels(root / row.folder / row.file_name), _pixels(file)
     inside = marked == value if value is not None else marked > 0
     side = len(map_)
     # A square of the whole image, since a view is in parts of width and height.

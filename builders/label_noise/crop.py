@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.errors import DataError
 
-__all__ = ["Box", "core_box", "core_crop", "in_original"]
+__all__ = ["FLAT", "Box", "core_box", "core_crop", "in_original"]
+
+#: Maps whose values differ by no more show no place.
+FLAT = 1e-6
 
 
 class Box(NamedTuple):
@@ -68,7 +71,7 @@ def core_box(core_maps: NDArray[np.floating], *, threshold: float = 0.9, margin:
         raise DataError(f"core maps have the shape {core_maps.shape}: expected at least one finite (H, W) map.")
     mean = core_maps.mean(axis=0, dtype=np.float64)
     low, high = mean.min(), mean.max()
-    if high - low <= 1e-6:
+    if high - low <= FLAT:
         raise DataError("the core maps are the same at every place: there is nothing to crop to.")
     rows, columns = np.nonzero((mean - low) / (high - low) >= threshold)
     height, width = mean.shape

@@ -16,7 +16,7 @@ from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, decode_image
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.builders.boards.drawing import overlay
-from spurious_imagenet.builders.label_noise.crop import Box, core_box, in_original
+from spurious_imagenet.builders.label_noise.crop import FLAT, Box, core_box, in_original
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 from spurious_imagenet.errors import ModelError, StoreError
 
@@ -36,6 +36,8 @@ class CropSummary(BaseModel):
     concepts: tuple[str, ...]
     """Ids of the core concepts whose maps were averaged."""
     images: int
+    without_core: int = 0
+    """Flagged images in which no place activates the core concepts more than another: not cropped."""
     right_before: int
     """Images that the model gives their label."""
     right_after: int
@@ -104,8 +106,11 @@ class CoreCropper:
             class_id: The class; it has core concepts.
             images: Their files' bytes.
 
+        Returns:
+            Those whose core map shows a place; where it is the same everywhere there is nothing to crop to.
+
         Raises:
-            DataError: An image cannot be decoded, or its core map is the same at every place.
+            DataError: An image cannot be decoded.
         """
         originals = [decode_image(data, DecodeLimits()) for data in images]
         pixels = np.stack([self._preprocess.apply(image) for image in originals])
@@ -113,12 +118,16 @@ class CoreCropper:
         size = (pixels.shape[1], pixels.shape[2])
         directions = self.bank.directions[self.core_rows(class_id)]
         maps = np.stack([self._maps.read_out(spatial, direction, size) for direction in directions], axis=1)
+        shown = [i for i, own in enumerate(maps) if float(np.ptp(own.mean(axis=0, dtype=np.float64))) > FLAT]
+        if not shown:
+            return []
+        originals, pixels, maps = [originals[i] for i in shown], pixels[shown], maps[shown]
         boxes = [core_box(own) for own in maps]
         crops = np.stack([self._cut(*pair) for pair in zip(originals, boxes, strict=True)])
         before, after = self._named(pixels), self._named(crops)
         return [
             CroppedImage(pixels[i], maps[i].mean(axis=0), boxes[i], crops[i], before[i], after[i])
-            for i in range(len(images))
+            for i in range(len(shown))
         ]
 
     def _cut(self, original: Pixels, box: Box) -> Pixels:
@@ -160,15 +169,17 @@ def draw_crops(
         chosen = rows.head(per_class)
         found = cropper.crop(str(class_id), [images[sha256] for sha256 in chosen["sha256"]])
         file = f"{len(done):03d}.png"
-        _board(str(class_id), found).save(folder / file)
+        if found:
+            _board(str(class_id), found).save(folder / file)
         done.append(
             CropSummary(
                 class_id=str(class_id),
                 concepts=tuple(cropper.bank.table["concept_id"].iloc[concepts].astype(str)),
                 images=len(found),
+                without_core=len(chosen) - len(found),
                 right_before=sum(f.before[0] == class_id for f in found),
                 right_after=sum(f.after[0] == class_id for f in found),
-                file=f"{folder.name}/{file}",
+                file=f"{folder.name}/{file}" if found else "",
             )
         )
     return tuple(done), tuple(left_out)

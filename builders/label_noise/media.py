@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.validation import validation_images
+from spurious_imagenet.builders.join import OwnImages
 from spurious_imagenet.builders.review.items import ReviewItem, write_items
 from spurious_imagenet.errors import ConfigError, DataError
 
@@ -36,33 +34,26 @@ def image_sources(images: str | None, features: tuple[str, ...]) -> tuple[str, .
     return tuple(part.receipt.shard for part in FeatureStore.open(features[0]).parts)
 
 
-def read_images(sources: Iterable[str], wanted: Collection[str], labels: LabelSpace) -> dict[str, bytes]:
-    """Read images by the hash of their bytes.
+def read_images(sources: Iterable[str], wanted: Collection[str]) -> dict[str, bytes]:
+    """Read images by the hash of their bytes, whatever their labels and names.
 
     Args:
         sources: Image folders, or shards.
         wanted: Hexadecimal SHA-256 of each.
-        labels: The classes to look in.
 
     Raises:
         DataError: An image is in none of the sources.
     """
-    missing, found = set(wanted), dict[str, bytes]()
-    named = tuple(sources)
-    for source in named:
-        if not missing:
-            break
-        for image in validation_images(source, labels.class_ids, labels, []):
-            data = image.read()
-            if (sha256 := hashlib.sha256(data).hexdigest()) in missing:
-                found[sha256] = data
-                missing.discard(sha256)
+    named, hashes = list(sources), sorted(wanted)
+    own = OwnImages(named)
+    found = own.find(hashes, hashes)
+    missing = [sha256 for sha256, place in zip(hashes, found, strict=True) if place is None]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(wanted)} ranked images are not in {', '.join(named)}, such as that with SHA-256 "
-            f"{min(missing)[:12]}: expected the images that were ranked."
+            f"{len(missing)} of {len(hashes)} ranked images are not in {', '.join(named)}, such as that with SHA-256 "
+            f"{missing[0][:12]}: expected the images that were ranked."
         )
-    return found
+    return dict(zip(hashes, own.read(hashes, [place for place in found if place is not None]), strict=True))
 
 
 def references_of(images: pd.DataFrame, right: pd.Series, class_ids: Collection[str]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
 from spurious_imagenet.builders.label_noise.crop_boards import CropSummary
 from spurious_imagenet.builders.label_noise.gaps import Absorbed, MeanGap
 from spurious_imagenet.builders.label_noise.real import RealReport
+from spurious_imagenet.data_cards.card import escape_markdown
 
 __all__ = ["LabelNoiseReport", "class_line"]
 
@@ -63,10 +64,10 @@ class LabelNoiseReport(BaseModel):
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
-        rule = self.config.rule
+        rule, models = self.config.rule, ", ".join(map(escape_markdown, self.models))
         yield from ("# Labels that may be wrong", "", self.summary, "")
         yield (
-            f"Models: {', '.join(self.models)}. An image is flagged if it is among the {rule.top_share:.0%} of its "
+            f"Models: {models}. An image is flagged if it is among the {rule.top_share:.0%} of its "
             f"class with the highest spuriosity and at least {self.votes_needed} of {len(self.models)} models take it "
             "for the same other class. Flagged images are sorted by the mean over models of log p(predicted) - "
             "log p(label); a flag is a reason to look, not a verdict."
@@ -80,7 +81,7 @@ class LabelNoiseReport(BaseModel):
         yield "|---|---|---|---|---|---|---|---|---|"
         for gap in self.gaps[:_ROWS]:
             name, *cells = class_line(gap, self.flagged_by_class)
-            yield f"| {' | '.join((name, gap.class_id, *cells))} |"
+            yield f"| {' | '.join(map(escape_markdown, (name, gap.class_id, *cells)))} |"
         if len(self.gaps) > _ROWS:
             yield f"\n{len(self.gaps) - _ROWS} more classes are in `label-noise.json`."
         if self.refused:
@@ -95,7 +96,8 @@ class LabelNoiseReport(BaseModel):
     def _crops(self) -> Iterator[str]:
         yield from ("| class | images | label predicted before | after | board |", "|---|---|---|---|---|")
         for crop in self.crops:
-            yield f"| {crop.class_id} | {crop.images} | {crop.right_before} | {crop.right_after} | {crop.file} |"
+            name, board = escape_markdown(crop.class_id), crop.file or "no image shows a core"
+            yield f"| {name} | {crop.images} | {crop.right_before} | {crop.right_after} | {board} |"
         if self.without_core:
             yield f"\nWithout a concept judged core: {', '.join(self.without_core)}."
 
@@ -129,7 +131,7 @@ def _collisions(found: Collisions) -> Iterator[str]:
         yield from ("", "| spurious for | concept | core for | spurious also for |", "|---|---|---|---|")
     for row in found.rows[:_ROWS]:
         others = (", ".join(dict.fromkeys(c.class_id for c in part)) for part in (row.core_for, row.spurious_for))
-        yield f"| {row.class_id} | {row.kind} {row.component} | {' | '.join(others)} |"
+        yield f"| {' | '.join(map(escape_markdown, (row.class_id, f'{row.kind} {row.component}', *others)))} |"
     if len(found.rows) > _ROWS:
         yield f"\n{len(found.rows) - _ROWS} more are in `label-noise.json`."
 

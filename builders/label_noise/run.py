@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
-from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space
+from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.builders.label_noise.collisions import read_collisions
 from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
@@ -120,10 +120,9 @@ def _write_images(folder: Path, config: LabelNoiseConfig, found: _Found) -> Labe
     right = pd.Series((found.votes.predicted == found.images[["class_id"]].to_numpy(dtype=object)).all(axis=1))
     references = references_of(found.images, right, set(judged["class_id"]))
     reviewed = {*judged["sha256"], *(sha256 for own in references.values() for sha256 in own)}
-    class_ids = tuple(sorted({*judged["class_id"], *cropped["class_id"]}))
     sources = image_sources(config.images, config.features)
     wanted = reviewed | set(cropped["sha256"])
-    read = read_images(sources, wanted, LabelSpace("ranked", class_ids, class_ids))
+    read = read_images(sources, wanted)
     if len(judged):
         write_review(folder, judged, references, {sha256: read[sha256] for sha256 in sorted(reviewed)})
     if not len(cropped):

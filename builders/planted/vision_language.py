@@ -99,9 +99,8 @@ def _fit(
 ) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.05)
     steps = max(len(pixels) // recipe.batch_size, 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
-    )
+    total = max(recipe.epochs * steps, 10)  # the schedule needs some
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total, pct_start=0.2)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     model.train()
     for epoch in range(recipe.epochs):

@@ -65,4 +65,4 @@ class RankConfig(BaseModel):
 
     def ends(self, images: int) -> int:
         """Return how many images each ranked split of a class with so many images has."""
-        return int(self.share * images) if self.share is not None else self.k or _ENDS
+        return int(self.share * images + 1e-9) if self.share is not None else self.k or _ENDS

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
 from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.builders.sensitivity.masks import MaskFolder, concept_roles
@@ -163,7 +164,10 @@ class SensitivityRun:
             models=tuple(models),
             agreement=tuple(agreements(models)),
         )
-        with atomic_path(self.out / "sensitivity.csv") as temporary, temporary.open("w", newline="") as file:
+        with (
+            atomic_path(self.out / "sensitivity.csv") as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             _write_csv(csv.writer(file, lineterminator="\n"), models)
         write_json(self.out / "sensitivity.json", record.model_dump(mode="json"))
         return record
@@ -192,4 +196,5 @@ def _write_csv(writer: Any, models: Sequence[ModelSensitivity]) -> None:
     for model in models:
         for drop in model.concepts:
             values = [getattr(drop, name) for name in columns]
-            writer.writerow([model.name, *values, drop.interval.low, drop.interval.high])
+            cells = [inert_cell(v) if isinstance(v, str) else v for v in (model.name, *values)]
+            writer.writerow([*cells, drop.interval.low, drop.interval.high])

@@ -19,6 +19,11 @@ from spurious_imagenet.errors import SpuriousImagenetError
 __all__ = ["app", "main"]
 
 _HERE = "spurious_imagenet.cli"
+#: A full or read-only disk, and a folder where a file was expected or the reverse.
+_EXPECTED = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+}
 
 #: Subcommand → where its function (or, for a group of commands, its app) is, and its help in one line.
 COMMANDS = {
@@ -104,7 +109,7 @@ def main() -> None:
     except SpuriousImagenetError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+        if error.errno not in _EXPECTED:
             raise
         _fail(f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; nothing was left half written.")
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
@@ -73,5 +74,5 @@ def _print(record: ContrastRecord) -> None:
     for header in ("class", "cue", "AUC comp.", "find it", "AUC neurons", "find it"):
         table.add_column(header, justify="left" if header in {"class", "cue"} else "right")
     for cells in cue_rows(record):
-        table.add_row(*cells)
+        table.add_row(*map(escape, cells))
     console.print(table)

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spurious_imagenet.benchmark.gaps import predictions_of_store
 from spurious_imagenet.benchmark.models import LabelSpace, load_classifier
 from spurious_imagenet.benchmark.models.open_clip_models import text_embeddings
+from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.cues.alignment import fit_alignment
 from spurious_imagenet.builders.cues.bank import Cue, aligned_bank, cue_bank, read_cues
@@ -75,12 +78,27 @@ def command(
         )
     if features:
         stores = [FeatureStore.open(path) for path in features]
-        measured = [FeatureStore.open(path) for path in measure or features]
-        gaps = cue_gaps(bank, stores, {str(s.path): predictions_of_store(s) for s in measured}, k=k)
+        gaps = cue_gaps(bank, stores, _by_model([FeatureStore.open(path) for path in measure or features]), k=k)
         bank = with_gaps(bank, gaps)
-        _show(gaps, k)
     bank.save(out)
+    if features:
+        _show(gaps, k)
     typer.echo(f"{out}: {len(bank)} cues of {bank.table['class_id'].nunique()} classes, read by {bank.info.model}.")
+
+
+def _by_model(stores: Sequence[FeatureStore]) -> dict[str, Predictions]:
+    """Join the predictions of each model's stores."""
+    found: dict[str, list[FeatureStore]] = {}
+    for store in stores:
+        found.setdefault(store.config.sha256, []).append(store)
+    return {
+        own[0].config.model: Predictions(
+            pd.concat([predictions_of_store(s).table for s in own], ignore_index=True).drop_duplicates(
+                ["class_id", "sha256"], ignore_index=True
+            )
+        )
+        for own in found.values()
+    }
 
 
 def _given(text: list[str] | None, classes: list[str] | None, file: Path | None, labels: LabelSpace) -> list[Cue]:
@@ -102,7 +120,9 @@ def _show(gaps: Sequence[CueGap], k: int) -> None:
         table.add_column(header, justify="right" if header else "left")
     for found in sorted(gaps, key=lambda g: -g.gap):
         bounds = f"{found.interval.low:+.2f} to {found.interval.high:+.2f}"
-        table.add_row(found.class_id, found.name, f"{found.gap:+.2f}", bounds, "" if found.has_gap else "no gap")
+        table.add_row(
+            escape(found.class_id), escape(found.name), f"{found.gap:+.2f}", bounds, "" if found.has_gap else "no gap"
+        )
     Console().print(table)
     without = sum(not g.has_gap for g in gaps)
     typer.echo(f"{len(gaps) - without} cues with a gap, {without} without one.")

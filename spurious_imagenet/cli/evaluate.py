@@ -46,6 +46,9 @@ def command(
     """Measure how much one model, or each of many, relies on a dataset's spurious features."""
     if (model is None) == (models is None):
         raise ConfigError("--model SPEC or --models FILE: expected exactly one of them.")
+    if out.is_dir() if models is None else out.is_file():
+        wanted = "a file, as --model" if models is None else "a folder, as --models"
+        raise ConfigError(f"--out {out} is something else already: expected {wanted} writes.")
     if models is not None:
         if image_size is not None:
             raise ConfigError("--image-size goes with --model: give `image_size:` for each model of the --models file.")

@@ -25,7 +25,7 @@ def command(
     choose: Annotated[int, typer.Option(help="Of these, the most confident to choose.", min=1)] = 10,
     steps: Annotated[int, typer.Option(help="Steps of the search.", min=1)] = 200,
     eps: Annotated[float, typer.Option(help="L2 budget at 224 px; scales with the image side.", min=0)] = 30.0,
-    first_step: Annotated[float, typer.Option(help="First step as a share of the budget; 2 as published.")] = 0.2,
+    first_step: Annotated[float, typer.Option(help="First step as a share of the budget; 2 as published.")] = 0.3,
     model: Annotated[str | None, typer.Option(help="Model spec, where the bank's does not lead to it.")] = None,
     image_size: ImageSize = None,
     device: Device = "auto",

@@ -55,6 +55,9 @@ def command(
     """
     config = validated(TransferConfig, max_unmatched=max_unmatched)
     _check_sources(bank, concept, features, target_features, alphas)
+    given = target_features or features
+    if image_size is None and given is not None:
+        image_size = FeatureStore.open(given).config.preprocess.get("size")
     classifier = load_classifier(model, image_size=image_size)
     chosen = None if bank is None else _chosen(bank, verdict, concept)
     store = None if features is None else FeatureStore.open(features)

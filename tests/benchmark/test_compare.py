@@ -238,7 +238,14 @@ def test_other_images_are_refused(four: dict[str, Predictions]) -> None:
     with pytest.raises(DataError, match="no predictions of validation images of class a"):
         compare([("it", only_spurious)])
     with pytest.raises(DataError, match="without has no predictions of spurious images"):
-        compare([("with", four["model 0"]), ("without", Predictions(four["model 1"].of("validation")))], rankings())
+        compare([("with", four["model 0"]), ("without", Predictions(four["model 1"].of("validation")))])
+
+
+def test_models_that_share_the_ranked_images_alone_are_compared_by_gaps(four: dict[str, Predictions]) -> None:
+    models = [("with", four["model 0"]), ("without", Predictions(four["model 1"].of("validation")))]
+    found = compare(models, rankings(), k=10)
+    assert {d.measure for d in found.differences} == {"spurious_gap"}
+    assert "without has no predictions" in found.undefined["spurious AP and AUC"]
 
 
 def test_nothing_to_compare_is_refused(four: dict[str, Predictions]) -> None:

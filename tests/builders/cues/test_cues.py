@@ -322,3 +322,30 @@ def test_a_model_without_texts_is_refused(tmp_path: Path) -> None:
     classifier = load_classifier(weights_file(tmp_path / "w.safetensors"))
     with pytest.raises(ModelError, match="embeds no text"):
         text_embeddings(classifier, ["grass"])
+
+
+def test_a_number_sign_within_a_text_is_no_remark(tmp_path: Path) -> None:
+    (tmp_path / "cues.csv").write_text("# remark\nclass_id,text\na,sign #1 on a door\n")
+    assert read_cues(tmp_path / "cues.csv") == [Cue("a", "sign #1 on a door")]
+
+
+def test_a_class_with_few_images_takes_no_gap_from_the_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    store = _store(tmp_path / "s", rng.normal(size=(105, 2)), labels=np.repeat([0, 1], [100, 5]))
+    directions = np.eye(2, dtype=np.float32)[[0, 0, 1]]
+    bank = cue_bank([Cue("a", "x"), Cue("b", "x"), Cue("b", "y")], directions, LABELS, store.config, "{}")
+    gaps = cue_gaps(bank, [store], {"m": predictions_of_store(store)}, k=10)
+    assert [g.concept_id for g in gaps] == ["text/a/0"]
+
+
+def test_an_alpha_channel_is_no_part_of_an_object_mask(tmp_path: Path) -> None:
+    masks = _masks(tmp_path / "masks", ["x"])
+    marked = np.zeros((32, 32, 4), np.uint8)
+    marked[..., 3] = 255
+    marked[:, :16, 0] = 9
+    (tmp_path / "objects").mkdir()
+    Image.fromarray(marked).save(tmp_path / "objects" / "x.png")
+    assert [s.verdict for s in suggest(masks, tmp_path / "objects")[1]] == ["core", "spurious"]
+    (tmp_path / "objects" / "x.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be read"):
+        suggest(masks, tmp_path / "objects")
