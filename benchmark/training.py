@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from spurious_imagenet.benchmark.concepts import BankInfo
+from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
 
-__all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_store"]
+__all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_made_by", "check_store"]
 
 Indices = NDArray[np.int64]
 
@@ -119,6 +120,25 @@ def bank_info(
         | ({"images_not_predicted_as_their_class": index.left_out} if index.left_out else {}),
         rejects=tuple(rejects),
     )
+
+
+def check_made_by(store: FeatureStore, classifier: Classifier) -> None:
+    """Refuse a store whose features a classifier, or the encoder that it is a head on, did not make at its image size.
+
+    Raises:
+        StoreError: Another model, or another image size.
+    """
+    made = store.config
+    if made.weights_sha256 not in (classifier.weights_sha256, classifier.encoder_weights_sha256):
+        raise StoreError(
+            f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), not of "
+            f"{classifier.spec} (weights {classifier.weights_sha256[:12]})."
+        )
+    if classifier.preprocess.size != made.preprocess.get("size"):
+        raise StoreError(
+            f"{store.path} was made at {made.preprocess.get('size')} px, but {classifier.spec} was loaded at "
+            f"{classifier.preprocess.size} px: expected the same image size."
+        )
 
 
 def check_store(store: FeatureStore, head: LinearHead, labels: LabelSpace, weights_sha256: str | None) -> None:

@@ -13,8 +13,10 @@ from helpers import CLASSES, picture, spread_weights_file
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
+from spurious_imagenet.builders.features import FeaturesConfig
+from spurious_imagenet.builders.features.extract import store_config
 
 IMAGES = 96
 LABELS = np.arange(IMAGES) % len(CLASSES)
@@ -33,14 +35,9 @@ def store_of(
     weights: str | None = None,
 ) -> FeatureStore:
     """Write features of the images of the given rows, in that order."""
-    config = StoreConfig(
-        model=classifier.spec,
-        weights_sha256=weights or classifier.weights_sha256,
-        label_space=classifier.labels.name,
-        class_ids=classifier.labels.class_ids,
-        feature_dim=features.shape[1],
-        preprocess={"size": classifier.preprocess.size},
-    )
+    made = store_config(classifier, FeaturesConfig(model=classifier.spec, shards=("-",)))
+    changes = {"weights_sha256": weights or classifier.weights_sha256, "feature_dim": features.shape[1]}
+    config = made.model_copy(update=changes)
     store = FeatureStore.create(path, config)
     named = [CLASSES[k] for k in LABELS] if class_ids is None else list(class_ids)
     for part, chunk in enumerate(np.array_split(np.array(rows), parts)):

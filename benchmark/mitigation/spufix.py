@@ -24,7 +24,8 @@ from spurious_imagenet.benchmark.mitigation.spufix_file import (
 )
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.errors import DataError, ModelError, StoreError
+from spurious_imagenet.benchmark.training import check_made_by
+from spurious_imagenet.errors import DataError, ModelError
 
 __all__ = ["MatchedBasis", "TransferConfig", "fit_scorer", "matched_basis", "transfer"]
 
@@ -82,7 +83,7 @@ def fit_scorer(bank: ConceptBank, classifier: Classifier, store: FeatureStore | 
     if store is None or not len(bank):
         return spufix
     bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
-    _check_store(store, classifier)
+    check_made_by(store, classifier)
     return _with_counts(spufix, store, classifier)
 
 
@@ -131,11 +132,11 @@ def transfer(
         progress: Called with (classes done, classes in all).
 
     Raises:
-        StoreError: The store holds another model's features.
+        StoreError: The store holds features of another model, or of another image size.
         ModelError: The model lacks a class, or its logits have no linear part in its features.
         DataError: Too many of a class's images are on one side only, or fewer than 2 on both.
     """
-    _check_store(store, classifier)
+    check_made_by(store, classifier)
     readout = readout_of(classifier)
     given = list(alphas)
     outputs = {one.class_id: classifier.labels.index(one.class_id) for one in given}
@@ -160,21 +161,6 @@ def transfer(
         np.array([outputs[row.class_id] for row in info.directions], np.int64),
         info,
     )
-
-
-def _check_store(store: FeatureStore, classifier: Classifier) -> None:
-    made = store.config
-    if made.weights_sha256 not in (classifier.weights_sha256, classifier.encoder_weights_sha256):
-        raise StoreError(
-            f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), not of "
-            f"{classifier.spec} (weights {classifier.weights_sha256[:12]})."
-        )
-    size = made.preprocess.get("size")
-    if size != classifier.preprocess.size:
-        raise StoreError(
-            f"{store.path} was made at {size} px, but {classifier.spec} was loaded at {classifier.preprocess.size} px: "
-            "expected the same image size."
-        )
 
 
 def _info(classifier: Classifier, scorer: str, scorer_sha256: str, rows: list[SpufixDirection]) -> SpufixInfo:

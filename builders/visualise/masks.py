@@ -34,7 +34,7 @@ from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageErr
 from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.shards import read_ranges
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import Indices, TrainingIndex
+from spurious_imagenet.benchmark.training import Indices, TrainingIndex, check_made_by
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
@@ -141,7 +141,7 @@ def write_masks(
         DataError: An image changed since its features were made.
     """
     bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
-    _check_classifier(classifier, store)
+    check_made_by(store, classifier)
     chosen, root = _chosen(bank, config), Path(out)
     _start(root, chosen, store, config)
     writer = _Writer(store, classifier, config, allow_pipe)
@@ -156,20 +156,6 @@ def write_masks(
         if progress:
             progress(done, len(classes))
     return total
-
-
-def _check_classifier(classifier: Classifier, store: FeatureStore) -> None:
-    made = store.config
-    if classifier.weights_sha256 != made.weights_sha256:
-        raise StoreError(
-            f"{store.path} holds features of {made.model} (weights {made.weights_sha256[:12]}), not of "
-            f"{classifier.spec} (weights {classifier.weights_sha256[:12]})."
-        )
-    if classifier.preprocess.size != made.preprocess.get("size"):
-        raise StoreError(
-            f"{store.path} was made at {made.preprocess.get('size')} px, but {classifier.spec} was loaded at "
-            f"{classifier.preprocess.size} px: expected the same image size."
-        )
 
 
 def _chosen(bank: ConceptBank, config: MasksConfig) -> ConceptBank:

@@ -34,7 +34,7 @@ from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA, NpfvSto
 from spurious_imagenet.errors import ConfigError, ModelError, StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
 
-__all__ = ["NpfvConfig", "NpfvStore", "eps_at", "make_npfvs", "on_device", "read_out", "to_uint8"]
+__all__ = ["NpfvConfig", "NpfvStore", "check_fit", "eps_at", "make_npfvs", "on_device", "read_out", "to_uint8"]
 
 _GREY = 0.5
 _SIDE = 224  # px, at which the paper states its budget
@@ -140,7 +140,7 @@ def make_npfvs(
     device, tell, root = pick_device(config.device), progress or (lambda *_: None), Path(out)
     network = on_device(classifier, device)
     rows = _rows_by_class(bank, config)
-    _check_fit(classifier, bank)
+    check_fit(classifier, bank)
     _start(root, _identity(classifier, bank, config))
     batch_size = config.batch_size or _BATCH.get(device.type, _GPU_BATCH)
     work = _Work(network, bank, classifier.preprocess.size, config, device)
@@ -160,7 +160,12 @@ def _tell(progress: Callable[[int, int], None], before: int, total: int, done: i
     progress(before + done, total)
 
 
-def _check_fit(classifier: Classifier, bank: ConceptBank) -> None:
+def check_fit(classifier: Classifier, bank: ConceptBank) -> None:
+    """Refuse a classifier whose features a bank does not read: another model, or another image size.
+
+    Raises:
+        StoreError: It is one of these.
+    """
     configs = [
         store_config(classifier, FeaturesConfig(model=classifier.spec, shards=("-",), precision=p)).sha256
         for p in get_args(Precision)

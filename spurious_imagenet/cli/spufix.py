@@ -15,6 +15,7 @@ from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, al
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.builders.visualise.npfv import check_fit
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import sha256_file
@@ -62,6 +63,7 @@ def command(
     chosen = None if bank is None else _chosen(bank, verdict, concept)
     store = None if features is None else FeatureStore.open(features)
     if target_features is None:
+        check_fit(classifier, cast(ConceptBank, chosen))
         spufix = fit_scorer(cast(ConceptBank, chosen), classifier, store)
     else:
         found = _found_alphas(chosen, store, alphas)

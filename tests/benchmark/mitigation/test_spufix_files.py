@@ -12,12 +12,12 @@ from safetensors.numpy import save_file
 from spufix_helpers import DIGESTS, IMAGES, World, make_world, pixels_of, store_of
 
 from spurious_imagenet.benchmark.mitigation.load import load_mitigation
-from spurious_imagenet.benchmark.mitigation.spufix import fit_scorer
+from spurious_imagenet.benchmark.mitigation.spufix import TransferConfig, fit_scorer, transfer
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import alphas_of_store, write_alphas
 from spurious_imagenet.benchmark.mitigation.spufix_file import SPUFIX_METADATA_KEY, Spufix
 from spurious_imagenet.benchmark.models import LinearHead, load_classifier
 from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
-from spurious_imagenet.errors import ModelError
+from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.io import sha256_file
 
 
@@ -193,3 +193,24 @@ def test_the_command_says_what_is_missing(world: World, tmp_path: Path) -> None:
         ran = run_spurious("spufix", "--model", spec, "--out", out, *arguments)
         assert said in ran.the_error(), (said, ran)
     assert tree(tmp_path) == before
+
+
+def test_alphas_of_another_head_are_not_taken_off(world: World, tmp_path: Path) -> None:
+    saved_head(world, tmp_path / "h.safetensors")
+    headed = load_classifier(f"head:{tmp_path / 'h.safetensors'}")
+    assert headed.encoder_weights_sha256 == world.bank.info.weights_sha256
+    with pytest.raises(ModelError, match="to correct another model"):
+        fit_scorer(world.spurious(), headed)
+
+
+def test_features_of_another_image_size_are_refused(world: World) -> None:
+    larger = load_classifier(world.target.spec, image_size=96)
+    with pytest.raises(StoreError, match="was made at 64 px"):
+        transfer(
+            alphas_of_store(world.spurious(), world.scorer_store),
+            world.target_store,
+            larger,
+            TransferConfig(),
+            scorer=world.scorer.spec,
+            scorer_sha256=world.scorer.weights_sha256,
+        )
