@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from spurious_imagenet.benchmark.label_reading import ReadLabel
+from spurious_imagenet.benchmark.label_reading import NOT_OF_MODEL, ReadLabel
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.errors import DataError
 
@@ -102,13 +102,12 @@ class LabelCount:
             )
 
 
-def labels_of_store(stores: Iterable[FeatureStore], *, foreign: bool = True) -> LabelCount:
+def labels_of_store(stores: Iterable[FeatureStore], *, own_ids: bool = False) -> LabelCount:
     """Count the labels of feature stores that cannot be used.
 
     Args:
         stores: The stores.
-        foreign: Whether classes that the model does not have are of no use; False where the stores' own class ids
-            count, whatever the model's are.
+        own_ids: The stores' own class ids count, whatever the model's are.
     """
     found = LabelCount("")
     places = []
@@ -116,12 +115,13 @@ def labels_of_store(stores: Iterable[FeatureStore], *, foreign: bool = True) -> 
         places.append(str(store.path))
         for part in store.parts:
             for problem in part.receipt.label_problems:
-                found.add_problem(problem.reason)
+                if not (own_ids and problem.reason.startswith(NOT_OF_MODEL)):
+                    found.add_problem(problem.reason)
             bad = {problem.key for problem in part.receipt.label_problems}
             rows = part.rows(["key", "class_id", "label"])
             found.images += len(rows)
             found.unlabelled += rows.column("class_id").null_count
-            if foreign and store.config.class_ids:
+            if not own_ids and store.config.class_ids:
                 rows = rows.filter(pc.and_(pc.is_valid(rows["class_id"]), pc.less(rows["label"], 0)))
                 pairs = zip(rows["key"].to_pylist(), rows["class_id"].to_pylist(), strict=True)
                 found.foreign.update(class_id for key, class_id in pairs if key not in bad)

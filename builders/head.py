@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,12 +15,13 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import Indices, StoredImages
 from spurious_imagenet.errors import DataError
 
-__all__ = ["HeadConfig", "HeadFit", "fit_head", "head_accuracy"]
+__all__ = ["HeadConfig", "HeadFit", "Measured", "fit_head", "head_accuracy"]
 
 Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
@@ -99,7 +100,12 @@ class _Labelled(StoredImages):
 
 
 def fit_head(
-    store: FeatureStore, config: HeadConfig, *, device: str = "cpu", progress: Progress | None = None
+    store: FeatureStore,
+    config: HeadConfig,
+    *,
+    device: str = "cpu",
+    max_label_problems: float = MAX_LABEL_PROBLEMS,
+    progress: Progress | None = None,
 ) -> HeadFit:
     """Fit a linear classifier of the store's own classes to its features.
 
@@ -111,11 +117,14 @@ def fit_head(
         store: Features of the labelled images, by any encoder.
         config: How.
         device: Where to compute.
+        max_label_problems: Largest share of the images whose label may be of no use, in [0, 1].
         progress: Called with (step, done, at most).
 
     Raises:
-        DataError: Fewer than 2 classes, too few images to hold some out, or a NaN or infinite feature.
+        DataError: Fewer than 2 classes, too few images to hold some out, or a NaN or infinite feature; or more labels
+            than allowed cannot be used.
     """
+    labels_of_store([store], own_ids=True).check(max_label_problems)
     images = _Labelled(store)
     tell = progress or (lambda *_: None)
     unlabelled = len(images) - len(images.ids)
@@ -125,24 +134,43 @@ def fit_head(
     return _logistic(images, config, torch.device(device), tell, unlabelled)
 
 
-def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> float:
-    """Return the share of a store's images of the head's classes that the head classifies rightly, in [0, 1].
+class Measured(NamedTuple):
+    """How a head does on a store.
+
+    Attributes:
+        accuracy: Share of the images of the head's classes that it classifies rightly, in [0, 1].
+        images: Images of the head's classes.
+        classes: How many of the head's classes they are of.
+        of: All images of the store.
+    """
+
+    accuracy: float
+    images: int
+    classes: int
+    of: int
+
+
+def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> Measured:
+    """Measure how many of a store's images of the head's classes the head classifies rightly.
 
     Raises:
         DataError: The store has no image of these classes.
     """
     right = total = 0
+    index = {class_id: i for i, class_id in enumerate(class_ids)}
+    present: set[int] = set()
     for part in store.parts:
         names = part.rows(["class_id"]).column("class_id").to_pylist()
-        label = np.array([class_ids.index(n) if n in class_ids else -1 for n in names])
+        label = np.array([index.get(n, -1) for n in names], np.int64)
         known = label >= 0
         if known.any():
             logits = head.logits(part.features()[known])
             right += int((logits.argmax(axis=1) == label[known]).sum())
             total += int(known.sum())
+            present.update(label[known].tolist())
     if not total:
         raise DataError(f"{store.path} has no image of the head's {len(class_ids)} classes: expected some.")
-    return right / total
+    return Measured(right / total, total, len(present), len(store))
 
 
 def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Progress) -> LinearHead:

@@ -79,9 +79,9 @@ NO_LABELS = LabelSpace("none", (), ())
 
 def of_classes(present: int, total: int) -> str:
     """Say on how many of a model's classes a figure rests, to stand beside it."""
-    return (
-        f"all {total:,} classes of the model" if present == total else f"{present:,} of the model's {total:,} classes"
-    )
+    if present == total:
+        return f"all {total:,} classes of the model"
+    return f"{present:,} of the model's {total:,} classes"
 
 
 @cache

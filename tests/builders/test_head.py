@@ -106,7 +106,7 @@ def test_unseen_images_are_classified_and_held_out_ones_foretell_how_well(
 ) -> None:
     unseen = blobs(tmp_path / "val", (300, 300, 300), seed=2)
     features, label = read(unseen)
-    accuracy = head_accuracy(fit.head, fit.class_ids, unseen)
+    accuracy = head_accuracy(fit.head, fit.class_ids, unseen).accuracy
     assert accuracy == (fit.head.logits(features).argmax(axis=1) == label).mean()
     assert accuracy > 0.6
     assert fit.holdout_accuracy is not None
@@ -115,7 +115,7 @@ def test_unseen_images_are_classified_and_held_out_ones_foretell_how_well(
     assert (paper.penalty, paper.holdout_accuracy) == (None, None)
     again = fit_head(store, HeadConfig(recipe="paper"))
     np.testing.assert_array_equal(again.head.weight, paper.head.weight)
-    assert 0.4 < head_accuracy(paper.head, paper.class_ids, unseen) <= accuracy + 0.05
+    assert 0.4 < head_accuracy(paper.head, paper.class_ids, unseen).accuracy <= accuracy + 0.05
 
 
 def test_what_cannot_be_fitted_is_refused(tmp_path: Path) -> None:
