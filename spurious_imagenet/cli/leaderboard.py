@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.cli.leaderboard_serve import export, serve, space
 from spurious_imagenet.cli.leaderboard_show import say_broken, show
 from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, worker
-from spurious_imagenet.cli.options import console, progress_bar
+from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.store.rescore import RescoreReport, rescore, score_under
@@ -49,6 +50,7 @@ def init(
     labels: Annotated[
         Path | None, typer.Option(help="File with one class id a line: the classes whose validation images count.")
     ] = None,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
     gap_k: Annotated[int, typer.Option(help="Images on either side of each class's spurious gap.", min=1)] = 10,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the intervals.", min=2)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
@@ -66,6 +68,7 @@ def init(
         version=version,
         name=name,
         labels=None if ids is None else label_space_for(len(ids), class_ids=ids),
+        max_label_problems=max_label_problems,
         gap_k=gap_k,
         resamples=resamples,
         seed=seed,
@@ -74,7 +77,8 @@ def init(
     info = made.info
     typer.echo(
         f"{board}: {info.name} {info.version}, {len(made.side('spurious'))} spurious images of {len(info.class_names)} "
-        f"classes, {len(made.side('validation'))} validation images, "
+        f"classes, {len(made.side('validation'))} validation images of {made.side('validation')['class_id'].nunique()} "
+        f"classes, "
         f"{'spurious gaps' if made.rankings else 'no spurious gaps'}."
     )
 
