@@ -126,7 +126,8 @@ def made_of(bank: ConceptBank, store: FeatureStore) -> str:
     """Say how much of a store's images and of the model's classes a bank rests on."""
     counts, classes = bank.info.counts, bank.table["class_id"].nunique()
     unused = counts["unlabelled_images"] + counts.get("images_not_predicted_as_their_class", 0)
-    which = of_classes(classes, len(store.config.class_ids))
+    total = len(store.config.class_ids)
+    which = f"{classes} classes, all that the model has" if classes == total else of_classes(classes, total)
     used = f"{counts['images'] - unused} of {counts['images']} images used"
     return f"{which}; {len(bank.info.rejects)} classes left out; {used}"
 
