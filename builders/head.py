@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import Indices, StoredImages
 from spurious_imagenet.errors import DataError
 
-__all__ = ["HeadConfig", "HeadFit", "Measured", "fit_head", "head_accuracy"]
+__all__ = ["HeadConfig", "HeadFit", "fit_head"]
 
 Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
@@ -132,45 +132,6 @@ def fit_head(
         head = _paper_recipe(images, config.seed, torch.device(device), tell)
         return HeadFit(head, images.class_ids, len(images.ids), unlabelled)
     return _logistic(images, config, torch.device(device), tell, unlabelled)
-
-
-class Measured(NamedTuple):
-    """How a head does on a store.
-
-    Attributes:
-        accuracy: Share of the images of the head's classes that it classifies rightly, in [0, 1].
-        images: Images of the head's classes.
-        classes: How many of the head's classes they are of.
-        of: All images of the store.
-    """
-
-    accuracy: float
-    images: int
-    classes: int
-    of: int
-
-
-def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> Measured:
-    """Measure how many of a store's images of the head's classes the head classifies rightly.
-
-    Raises:
-        DataError: The store has no image of these classes.
-    """
-    right = total = 0
-    index = {class_id: i for i, class_id in enumerate(class_ids)}
-    present: set[int] = set()
-    for part in store.parts:
-        names = part.rows(["class_id"]).column("class_id").to_pylist()
-        label = np.array([index.get(n, -1) for n in names], np.int64)
-        known = label >= 0
-        if known.any():
-            logits = head.logits(part.features()[known])
-            right += int((logits.argmax(axis=1) == label[known]).sum())
-            total += int(known.sum())
-            present.update(label[known].tolist())
-    if not total:
-        raise DataError(f"{store.path} has no image of the head's {len(class_ids)} classes: expected some.")
-    return Measured(right / total, total, len(present), len(store))
 
 
 def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Progress) -> LinearHead:

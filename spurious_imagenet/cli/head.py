@@ -13,7 +13,8 @@ from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
 from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.builders.head import HeadConfig, fit_head, head_accuracy
+from spurious_imagenet.builders.head import HeadConfig, fit_head
+from spurious_imagenet.builders.head_accuracy import head_accuracy
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
 from spurious_imagenet.errors import StoreError
 

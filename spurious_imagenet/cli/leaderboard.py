@@ -14,6 +14,7 @@ from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, 
 from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry
+from spurious_imagenet.leaderboard.scoring.alike import alike_to
 from spurious_imagenet.leaderboard.store.rescore import RescoreReport, rescore, score_under
 from spurious_imagenet.leaderboard.store.retiring import RetiredKey, retire
 from spurious_imagenet.leaderboard.store.store import Store
@@ -93,6 +94,7 @@ def add(
 
     store = Store(board)
     version = store.version()
+    classes = version.side("validation")["class_id"].nunique()
     refused = 0
     for path in submissions:
         checked = check_submission(path, version)
@@ -105,12 +107,23 @@ def add(
             continue
         entry = store.add(checked.submission)
         score = score_under(store, entry, version.info.version).score
+        same = _same_predictions(store, entry, version.info.version)
+        for other in same:
+            text = f"{path}: its predictions equal those of entry {other.id[:12]} ({other.info.model}) on every image."
+            typer.secho(text, err=True, fg=typer.colors.YELLOW)
         typer.echo(
             f"{entry.id[:12]}  {entry.info.model}: spurious AUC {score.mean.spurious_auc:.4f}, "
-            f"AP {score.mean.spurious_ap:.4f}, accuracy {score.accuracy:.4f}."
+            f"AP {score.mean.spurious_ap:.4f}, accuracy {score.accuracy:.4f} "
+            f"on {score.accuracy_images} images of {classes} classes."
         )
     if refused:
         raise ConfigError(f"{refused} of {len(submissions)} submissions were refused, for the reasons above.")
+
+
+def _same_predictions(store: Store, entry: Entry, version: str) -> list[Entry]:
+    entries = {e.id: e for e in store.entries()}
+    scores = {i: scored.score for i, scored in store.summaries(version).items() if i in entries}
+    return [entries[i] for i in alike_to(entry.id, entries, scores, store.submitted)]
 
 
 @app.command("retire")

@@ -106,9 +106,8 @@ def command(
 
 
 def _table(record: TuningRecord) -> Table:
-    title = (
-        f"{record.model}: {len(record.gap_classes)} classes, k {record.k}, {record.config.seeds} seeds{_among(record)}"
-    )
+    seeds = f"{record.config.seeds} seeds{_among(record)}"
+    title = f"{record.model}: {len(record.gap_classes)} classes, k {record.k}, {seeds}"
     table = Table(title=title, title_justify="left")
     for name in ("method", "gap before", "after", "closed", "accuracy before", "after", "other classes", "stopped by"):
         table.add_column(name, justify="left" if name == "method" else "right")
@@ -153,8 +152,8 @@ def _remarks(record: TuningRecord, out: Path) -> list[str]:
     ]
     if record.present_classes is not None and record.present_classes != record.model_classes:
         lines.append(
-            f"The stores have images of {of_classes(record.present_classes, record.model_classes or 0)}: heads are tuned "
-            "and measured among these alone, before and after alike, so these accuracies are not those among all classes."
+            f"The stores have images of {of_classes(record.present_classes, record.model_classes or 0)}: heads are "
+            "tuned and measured among these alone, before and after alike; accuracies among all classes are lower."
         )
     if record.config.stop_on_reported:
         lines.append("The images reported on also stopped the tuning: these numbers flatter.")

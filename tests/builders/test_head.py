@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.builders import head as head_module
-from spurious_imagenet.builders.head import HeadConfig, HeadFit, fit_head, head_accuracy
+from spurious_imagenet.builders.head import HeadConfig, HeadFit, fit_head
+from spurious_imagenet.builders.head_accuracy import head_accuracy
 from spurious_imagenet.errors import DataError
 
 DIM = 6
