@@ -97,8 +97,9 @@ class LabelReader:
 
     def _with_hint(self, problem: str) -> str:
         value = problem.partition(".cls is not a class index: ")[2].strip("'\"")
-        near = self.nearest(value) if value and not value.isdigit() else None
-        near = near or (f"{value!r}, which is a class id" if value in self.labels else None)
+        near = f"{value!r}, which is a class id" if value in self.labels else None
+        if near is None and value and not value.isdigit():
+            near = self.nearest(value)
         return problem if near is None else f".cls is not a class index: {near}"
 
     def _usual_indices(self, said: Sequence[SampleMetadata]) -> dict[str, int]:
