@@ -20,6 +20,7 @@ from spurious_imagenet.benchmark.checks import check_labels, check_transform, la
 from spurious_imagenet.benchmark.gaps import gap_record
 from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Protocol
 from spurious_imagenet.benchmark.inference import softmax, top_k
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.labelled import LabelledImages
 from spurious_imagenet.benchmark.manifest import images_sha256
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
@@ -55,6 +56,7 @@ def evaluate(
     outputs: str | Path | None = None,
     rankings: str | Path | Rankings | None = None,
     mitigations: Sequence[str | Path] = (),
+    max_label_problems: float = MAX_LABEL_PROBLEMS,
     resamples: int = 1000,
     seed: int = 0,
     name: str | None = None,
@@ -78,6 +80,7 @@ def evaluate(
         rankings: Folder of ``spurious rank``, or rankings: adds the spurious gaps of the validation images (SR §4.2).
         mitigations: Files of ``spurious spufix`` or ``spurious tune``; each adds a record to the result's
             ``mitigated``, from the same features and logits.
+        max_label_problems: Largest share of the validation images whose label may be of no use, in [0, 1].
         resamples: Bootstrap resamples of the confidence intervals.
         seed: Of the resamples; models compared with each other need the same.
         name: A short name for tables; made of the spec where left out.
@@ -88,7 +91,8 @@ def evaluate(
 
     Raises:
         ConfigError: The protocol or the transform cannot be used.
-        DataError: A class of the dataset has no validation images, or a spurious image cannot be read.
+        DataError: A class of the dataset has no validation images, more of their labels than allowed cannot be
+            used, or a spurious image cannot be read.
         ModelError: The model cannot be loaded, lacks a class of the dataset, gives NaN or infinite logits, or was given
             labels that are off by one.
         StoreError: ``outputs`` holds something else.
@@ -102,6 +106,7 @@ def evaluate(
         device=device,
         backend=backend,
         workers=workers,
+        max_label_problems=max_label_problems,
     )
     classifier = _as_classifier(model, transform, labels, image_size)
     data = dataset if isinstance(dataset, SpuriousDataset) else SpuriousDataset(dataset)
@@ -198,7 +203,7 @@ def _records(
         "validation": passes.val,
         "validation_sha256": images_sha256(validation[0].table, ["class_id", "sha256"]),
         "parameters": sum(p.numel() for p in classifier.network.parameters()),
-        "validation_rejects": (*passes.unusable, *((r.name, r.reason) for r in validation[0].rejects)),
+        "validation_rejects": (*passes.seen.rejects, *((r.name, r.reason) for r in validation[0].rejects)),
     }
     records = []
     alike = Counter(m.record.kind for m in mitigations)
@@ -219,7 +224,12 @@ def _record(predictions: Predictions, passes: ImagePasses, about: dict[str, Any]
     if how.rankings is not None:
         gaps = gap_record(predictions, how.rankings, resamples=how.resamples, seed=how.seed, where=how.rankings_name)
     remark = labels_remark(predictions, passes.classifier.labels)
-    record = EvalRecord(**about, **vars(summary), gaps=gaps, remarks=(remark,) if remark else ())
+    remarks = (*([remark] if remark else []), *passes.remarks())
+    classes = {
+        "accuracy_classes": int(predictions.of("validation")["class_id"].nunique()),
+        "model_classes": len(passes.classifier.labels),
+    }
+    record = EvalRecord(**about, **vars(summary), **classes, gaps=gaps, remarks=remarks)
     return record.carrying(predictions)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from pydantic import BaseModel
 
 from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Protocol
 from spurious_imagenet.benchmark.inference import ImageRunner
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.labelled import LabelledImage, LabelledImages
 from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.outputs import ImageOutputs, OutputsConfig
 from spurious_imagenet.benchmark.predictions import Side
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
-from spurious_imagenet.benchmark.validation import validation_images
+from spurious_imagenet.benchmark.validation import SeenImages, once_each, validation_images
 from spurious_imagenet.errors import DataError
 
 __all__ = ["ImagePasses", "Measuring", "describe_transform"]
@@ -39,6 +40,7 @@ class Measuring:
     device: str = "auto"
     backend: str = "auto"
     workers: int | None = None
+    max_label_problems: float = MAX_LABEL_PROBLEMS
     progress: Callable[[int], None] | None = None
 
 
@@ -54,7 +56,8 @@ class ImagePasses:
     runner: ImageRunner = field(init=False)
     _outputs: dict[str, ImageOutputs] = field(default_factory=dict)
     _done: dict[tuple[str, Side], LabelledImages] = field(default_factory=dict)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
+    seen: SeenImages = field(default_factory=SeenImages)
+    copies: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         backend = self.classifier.backend(self.how.backend, device=self.how.device, workers=self.how.workers)
@@ -76,15 +79,22 @@ class ImagePasses:
         outputs = self._outputs[key]
         if (key, side) not in self._done:
             images = self._validation() if side == "validation" else self._spurious()
-            self._done[key, side] = outputs.add(images, self.runner, transform, self.how.progress)
+            found = outputs.add(images, self.runner, transform, self.how.progress)
+            if side == "validation":
+                table, self.copies = once_each(found.table)
+                found = replace(found, table=table)
+            self._done[key, side] = found
             (self._check_validation if side == "validation" else self._check_spurious)(self._done[key, side])
         return self._done[key, side], outputs
 
     def _validation(self) -> Iterator[LabelledImage]:
-        self.unusable.clear()
-        labels = self.classifier.labels
-        for image in validation_images(self.val, set(labels.class_ids), labels, self.unusable):
+        labels, self.seen = self.classifier.labels, SeenImages(self.how.max_label_problems)
+        for image in validation_images(self.val, set(labels.class_ids), labels, self.seen):
             yield LabelledImage("validation", image.class_id, None, image.name, image.read)
+
+    def remarks(self) -> list[str]:
+        """Say what a reader of the numbers must know of the validation images, one sentence each."""
+        return [*self.seen.remarks(), *self.copies]
 
     def _spurious(self) -> Iterator[LabelledImage]:
         for row, image in enumerate(self.data):
@@ -96,7 +106,8 @@ class ImagePasses:
         missing = [c for c in self.data.class_names if c not in have]
         if missing:
             raise DataError(
-                f"{self.val} has no readable validation image of {len(missing)} classes, such as {missing[0]!r}."
+                f"{self.val} has no readable validation image of {len(missing)} classes, such as {missing[0]!r}. "
+                f"{' '.join(self.remarks())}".rstrip()
             )
 
     def _check_spurious(self, images: LabelledImages) -> None:

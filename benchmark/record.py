@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from spurious_imagenet.benchmark.images import Protocol
+from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import sha256_file, write_json
@@ -163,6 +164,10 @@ class EvalRecord(BaseModel):
     """Top-1 accuracy on all validation images, those of classes without spurious images included."""
     accuracy_interval: Interval
     accuracy_images: int
+    accuracy_classes: int | None = None
+    """How many of the model's classes these images are of; None in records of older versions."""
+    model_classes: int | None = None
+    """How many classes the model has; guessing among few of them is easier than it looks."""
     gaps: GapRecord | None = None
     predictions: str = ""
     """File of the per-image predictions, beside the record; empty until the record is saved."""
@@ -182,6 +187,13 @@ class EvalRecord(BaseModel):
     def mitigated(self) -> tuple[EvalRecord, ...]:
         """One further record for each mitigation that :func:`~spurious_imagenet.evaluate` was given."""
         return self._mitigated
+
+    @property
+    def accuracy_on(self) -> str:
+        """On what the accuracy rests, to stand beside it."""
+        if self.accuracy_classes is None or self.model_classes is None:
+            return f"{self.accuracy_images} images"
+        return f"{self.accuracy_images} images of {of_classes(self.accuracy_classes, self.model_classes)}"
 
     def carrying(self, predictions: Predictions, mitigated: tuple[EvalRecord, ...] = ()) -> EvalRecord:
         """Return the same record with its per-image predictions, which :meth:`save` writes beside it."""

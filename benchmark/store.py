@@ -97,6 +97,8 @@ class PartReceipt(BaseModel):
     """Samples the tar holds: ``scored + len(rejects)``."""
     scored: int
     rejects: tuple[Reject, ...]
+    label_problems: tuple[Reject, ...] = ()
+    """Scored images whose label cannot be used or contradicts itself, and why."""
     config_sha256: str
     features_sha256: str
     rows_sha256: str
@@ -250,6 +252,7 @@ class FeatureStore:
         rows: pa.Table,
         rejects: Iterable[Reject],
         versions: dict[str, str],
+        label_problems: Iterable[Reject] = (),
     ) -> FeaturePart:
         """Write one shard's part, whole or not at all.
 
@@ -261,6 +264,7 @@ class FeatureStore:
             rows: n rows of :data:`ROW_SCHEMA`.
             rejects: What got no features.
             versions: Versions of the libraries that made the features.
+            label_problems: Scored images whose label cannot be used, and why.
         """
         path = self.path / "parts" / part_name(shard)
         refused = tuple(rejects)
@@ -277,6 +281,7 @@ class FeatureStore:
                 samples=len(features) + len(refused),
                 scored=len(features),
                 rejects=refused,
+                label_problems=tuple(label_problems),
                 config_sha256=self.config.sha256,
                 features_sha256=sha256_file(directory / "features.npy"),
                 rows_sha256=sha256_file(directory / "rows.parquet"),

@@ -26,6 +26,9 @@ __all__ = ["SweepConfig", "SweepModel", "SweepResult", "read_models", "run_sweep
 # Failures of the disk, which no other model would survive.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
+#: What the configuration says of how to measure.
+_MEASURING = ("resamples", "seed", "device", "backend", "workers", "max_label_problems")
+
 
 @dataclass(frozen=True)
 class SweepResult:
@@ -76,7 +79,7 @@ def run_sweep(
             config.outputs or config.out / "outputs",
             rankings,
             config.rankings or "",
-            **{name: getattr(config, name) for name in ("resamples", "seed", "device", "backend", "workers")},
+            **{name: getattr(config, name) for name in _MEASURING},
             progress=count,
         )
         try:

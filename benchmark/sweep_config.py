@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from spurious_imagenet.benchmark.evaluation import short_name
 from spurious_imagenet.benchmark.images import Protocol
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["SweepConfig", "SweepModel", "read_models"]
@@ -63,6 +64,8 @@ class SweepConfig(BaseModel):
     device: str = "auto"
     backend: str = "auto"
     workers: PositiveInt | None = None
+    max_label_problems: float = Field(default=MAX_LABEL_PROBLEMS, ge=0, le=1)
+    """Largest share of the validation images whose label may be of no use."""
 
     @field_validator("models")
     @classmethod

@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from spurious_imagenet.benchmark.concepts import BankInfo
+from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.benchmark.models.labels import LabelSpace, of_classes
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
 
-__all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_made_by", "check_store"]
+__all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_made_by", "check_store", "made_of"]
 
 Indices = NDArray[np.int64]
 
@@ -120,6 +120,16 @@ def bank_info(
         | ({"images_not_predicted_as_their_class": index.left_out} if index.left_out else {}),
         rejects=tuple(rejects),
     )
+
+
+def made_of(bank: ConceptBank, store: FeatureStore) -> str:
+    """Say how much of a store's images and of the model's classes a bank rests on."""
+    counts, classes = bank.info.counts, bank.table["class_id"].nunique()
+    unused = counts["unlabelled_images"] + counts.get("images_not_predicted_as_their_class", 0)
+    total = len(store.config.class_ids)
+    which = f"{classes} classes, all that the model has" if classes == total else of_classes(classes, total)
+    used = f"{counts['images'] - unused} of {counts['images']} images used"
+    return f"{which}; {len(bank.info.rejects)} classes left out; {used}"
 
 
 def check_made_by(store: FeatureStore, classifier: Classifier) -> None:

@@ -15,12 +15,13 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import Indices, StoredImages
 from spurious_imagenet.errors import DataError
 
-__all__ = ["HeadConfig", "HeadFit", "fit_head", "head_accuracy"]
+__all__ = ["HeadConfig", "HeadFit", "fit_head"]
 
 Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
@@ -99,7 +100,12 @@ class _Labelled(StoredImages):
 
 
 def fit_head(
-    store: FeatureStore, config: HeadConfig, *, device: str = "cpu", progress: Progress | None = None
+    store: FeatureStore,
+    config: HeadConfig,
+    *,
+    device: str = "cpu",
+    max_label_problems: float = MAX_LABEL_PROBLEMS,
+    progress: Progress | None = None,
 ) -> HeadFit:
     """Fit a linear classifier of the store's own classes to its features.
 
@@ -111,11 +117,14 @@ def fit_head(
         store: Features of the labelled images, by any encoder.
         config: How.
         device: Where to compute.
+        max_label_problems: Largest share of the images whose label may be of no use, in [0, 1].
         progress: Called with (step, done, at most).
 
     Raises:
-        DataError: Fewer than 2 classes, too few images to hold some out, or a NaN or infinite feature.
+        DataError: Fewer than 2 classes, too few images to hold some out, or a NaN or infinite feature; or more labels
+            than allowed cannot be used.
     """
+    labels_of_store([store], own_ids=True).check(max_label_problems)
     images = _Labelled(store)
     tell = progress or (lambda *_: None)
     unlabelled = len(images) - len(images.ids)
@@ -123,26 +132,6 @@ def fit_head(
         head = _paper_recipe(images, config.seed, torch.device(device), tell)
         return HeadFit(head, images.class_ids, len(images.ids), unlabelled)
     return _logistic(images, config, torch.device(device), tell, unlabelled)
-
-
-def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> float:
-    """Return the share of a store's images of the head's classes that the head classifies rightly, in [0, 1].
-
-    Raises:
-        DataError: The store has no image of these classes.
-    """
-    right = total = 0
-    for part in store.parts:
-        names = part.rows(["class_id"]).column("class_id").to_pylist()
-        label = np.array([class_ids.index(n) if n in class_ids else -1 for n in names])
-        known = label >= 0
-        if known.any():
-            logits = head.logits(part.features()[known])
-            right += int((logits.argmax(axis=1) == label[known]).sum())
-            total += int(known.sum())
-    if not total:
-        raise DataError(f"{store.path} has no image of the head's {len(class_ids)} classes: expected some.")
-    return right / total
 
 
 def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Progress) -> LinearHead:

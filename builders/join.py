@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from spurious_imagenet.benchmark.image_folder import SkipCount, image_files
 from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings
-from spurious_imagenet.benchmark.shards import IMAGE_EXTENSIONS, expand_shards, index_shard, open_shard, read_ranges
+from spurious_imagenet.benchmark.shards import expand_shards, index_shard, open_shard, read_ranges
 from spurious_imagenet.benchmark.shards.remote import local_path
 from spurious_imagenet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["FoundImage", "OwnImages", "join_images"]
 
@@ -247,13 +251,11 @@ def _listed(place: str, allow_pipe: bool) -> Iterator[FoundImage]:
 
 
 def _in_folder(root: Path) -> Iterator[FoundImage]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            path = Path(folder) / name
-            if name.startswith(".") or path.suffix[1:].lower() not in IMAGE_EXTENSIONS or not path.is_file():
-                continue
-            yield FoundImage(_key(path.relative_to(root).as_posix()), str(path))
+    skips = SkipCount()
+    for path in image_files(root, skips.add):
+        yield FoundImage(_key(path.relative_to(root).as_posix()), str(path))
+    if (sentence := skips.sentence(str(root))) is not None:
+        _log.info(sentence)
 
 
 def _key(name: str) -> str:

@@ -182,6 +182,8 @@ def _record(tuning: Tuning, methods: tuple[MethodRecord, ...], before: NDArray[n
         halves=_NO_SPLIT if config.stop_on_reported else _SPLIT,
         tuned_classes=len(tuning.train.classes),
         replayed_classes=replayed,
+        present_classes=len(tuning.present),
+        model_classes=len(tuning.class_ids),
         gap_classes=tuple(tuning.class_ids[c.label] for c in tuning.ends),
         refused=tuning.refused,
         short_classes=tuning.short,

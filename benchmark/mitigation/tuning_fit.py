@@ -30,15 +30,18 @@ class StoppingSet:
         features: (N, D) float16.
         label: (N,) int64.
         ends: The classes' images of highest and lowest spuriosity, as rows of these arrays.
+        present: Classes among which heads are tuned and measured, ascending; all of the head's where left out.
     """
 
     features: NDArray[np.float16]
     label: NDArray[np.int64]
     ends: Sequence[ClassEnds]
+    present: NDArray[np.int64] | None = None
 
     def check(self, step: int, head: Tensor) -> Check:
         """Measure the gap and the accuracy of a (K, D + 1) head."""
-        right = _correct(head, torch.from_numpy(self.features), torch.from_numpy(self.label))
+        among = _among(self.present, len(head), head.device)
+        right = _correct(head, torch.from_numpy(self.features), torch.from_numpy(self.label), among)
         return Check(step=step, gap=gap_of(right, self.ends), accuracy=float(right.mean()))
 
 
@@ -106,6 +109,7 @@ def tune_head(
     both = torch.from_numpy(first.astype(np.float32)).to(device).requires_grad_()
     optimizer = torch.optim.Adam([both], lr=rate)
     x, y = torch.from_numpy(features).to(device), torch.from_numpy(label).to(device)
+    among = _among(stopping.present, len(both), device)
     checks = [stopping.check(0, both.detach())]
     least = checks[0].accuracy - config.accuracy_loss if config.recipe == "replay" else -np.inf
     kept = (0, both.detach().clone())
@@ -113,7 +117,8 @@ def tune_head(
     for step, batch in zip(range(1, config.max_steps + 1), _batches(len(label), config.batch_size, seed), strict=False):
         rows = torch.from_numpy(batch).to(device)
         optimizer.zero_grad()
-        cross_entropy(_logits(both, x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+        # Classes without an image would only be pushed down: the head would learn which classes exist.
+        cross_entropy(_logits(both, x[rows]) + among, y[rows]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % config.check_every and step != config.max_steps:
             continue
@@ -132,19 +137,33 @@ def tune_head(
 
 
 def correct_by(
-    head: LinearHead, features: NDArray[np.float16], label: NDArray[np.int64], device: torch.device
+    head: LinearHead,
+    features: NDArray[np.float16],
+    label: NDArray[np.int64],
+    device: torch.device,
+    present: NDArray[np.int64] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return (N,) whether a head classifies each image as its class."""
+    """Return (N,) whether a head classifies each image as its class, among some classes or all."""
     both = torch.from_numpy(np.column_stack([head.weight, head.bias]) / np.float32(head.temperature)).to(device)
-    return _correct(both, torch.from_numpy(features), torch.from_numpy(label))
+    return _correct(both, torch.from_numpy(features), torch.from_numpy(label), _among(present, len(both), device))
 
 
 def _logits(both: Tensor, features: Tensor) -> Tensor:
     return torch.addmm(both[:, -1], features.float(), both[:, :-1].T)
 
 
-def _correct(both: Tensor, features: Tensor, label: Tensor) -> NDArray[np.bool_]:
-    found = [_logits(both, block.to(both.device)).argmax(1).cpu() for block in torch.split(features, _BLOCK)]
+def _among(present: NDArray[np.int64] | None, classes: int, device: torch.device) -> Tensor:
+    """Return (K,) what to add to logits so that only some classes can win: 0 or minus infinity."""
+    if present is None:
+        return torch.zeros(classes, device=device)
+    added = torch.full((classes,), -torch.inf, device=device)
+    added[torch.from_numpy(present).to(device)] = 0
+    return added
+
+
+def _correct(both: Tensor, features: Tensor, label: Tensor, among: Tensor) -> NDArray[np.bool_]:
+    blocks = torch.split(features, _BLOCK)
+    found = [(_logits(both, block.to(both.device)) + among).argmax(1).cpu() for block in blocks]
     return np.asarray((torch.cat(found) == label).numpy())
 
 

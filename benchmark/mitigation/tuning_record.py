@@ -172,6 +172,11 @@ class TuningRecord(BaseModel):
     """How the validation images were split, and what each half is for."""
     tuned_classes: int
     replayed_classes: int
+    present_classes: int | None = None
+    """Classes that the stores have images of. Heads are tuned and measured among these alone, before and after alike;
+    None in records of older versions, which measured among all of the model's."""
+    model_classes: int | None = None
+    """Classes of the model."""
     gap_classes: tuple[str, ...]
     """Ids of the classes over which gaps are means."""
     refused: dict[str, int] = {}

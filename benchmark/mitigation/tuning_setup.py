@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.devices import pick_device
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.mitigation.tuning_data import (
     HALVES,
     ClassEnds,
@@ -64,11 +65,13 @@ class Tuning:
         where: Where the rankings are, for the record and for errors.
         config: How to tune.
         device: Where to compute.
+        max_label_problems: Largest share of either store's images whose label may be of no use, in [0, 1].
 
     Raises:
         ModelError: The model has no linear head.
         StoreError: A store holds features of another model, or the two were made differently.
-        DataError: A ranked image is in no store, or a class has too few images and these are to be refused.
+        DataError: A ranked image is in no store, more labels than allowed cannot be used, or a class has too few
+            images and these are to be refused.
         UndefinedMetricError: No class has enough validation images for a gap.
     """
 
@@ -81,14 +84,20 @@ class Tuning:
         where: str,
         config: TuningConfig,
         device: str = "auto",
+        max_label_problems: float = MAX_LABEL_PROBLEMS,
     ) -> None:
         self.classifier, self.config, self.where = classifier, config, where
         self.stores = (features, val_features)
         self.device = pick_device(device)
         self.head = _checked_head(classifier, features, val_features)
+        for store in self.stores:
+            labels_of_store([store]).check(max_label_problems)
         hashes = (h for part in val_features.parts for h in part.rows(["sha256"]).column("sha256").to_pylist())
         self.train = TrainingImages(features, rankings[0], where, (h.hex() for h in hashes if h is not None))
         self.val = ValidationImages(val_features, rankings[1], where, self.train.classes)
+        # Heads are tuned and measured among the classes that there are images of: a head that has learnt which classes
+        # exist would else look better than the one before, which had all to choose from.
+        self.present = np.union1d(self.train.table["label"], self.val.table["label"]).astype(np.int64)
         self.short = self._short_classes()
         self.halves: tuple[int | None, ...] = (None,) if config.stop_on_reported else HALVES
         self.k = resolve_k(self.val, config.k)
@@ -120,8 +129,8 @@ class Tuning:
         )
 
     def correct(self, head: LinearHead) -> NDArray[np.bool_]:
-        """Return (N,) whether a head is right on each validation image."""
-        return correct_by(head, self.val_features, self.val.label, self.device)
+        """Return (N,) whether a head is right on each validation image, among the classes that there are images of."""
+        return correct_by(head, self.val_features, self.val.label, self.device, self.present)
 
     def images(self, method: Method) -> int:
         """Return how many images a method tunes on."""
@@ -154,7 +163,7 @@ class Tuning:
         place = np.full(len(self.val.label), -1, np.int64)
         place[rows] = np.arange(len(rows))
         within = tuple(replace(c, high=place[c.high], low=place[c.low]) for c in ends)
-        return StoppingSet(self.val_features[rows], self.val.label[rows], within)
+        return StoppingSet(self.val_features[rows], self.val.label[rows], within, self.present)
 
 
 def _together(ends: Sequence[Ends]) -> Ends:

@@ -9,7 +9,7 @@ from typing import Any
 
 from spurious_imagenet.errors import ModelError
 
-__all__ = ["NO_LABELS", "LabelSpace", "imagenet_label_space", "label_space_for"]
+__all__ = ["NO_LABELS", "LabelSpace", "imagenet_label_space", "label_space_for", "of_classes"]
 
 # Width of the head -> name of timm's class list. The widths tell them apart.
 _SPACE_OF_WIDTH = {
@@ -75,6 +75,13 @@ class LabelSpace:
 
 #: The label space of an encoder without a head.
 NO_LABELS = LabelSpace("none", (), ())
+
+
+def of_classes(present: int, total: int) -> str:
+    """Say on how many of a model's classes a figure rests, to stand beside it."""
+    if present == total:
+        return f"all {total:,} classes of the model"
+    return f"{present:,} of the model's {total:,} classes"
 
 
 @cache

@@ -110,7 +110,7 @@ def describe(group: Group) -> str:
     images = sum(c.spurious_images for c in first.classes)
     return (
         f"{len(first.classes)} classes, {images} spurious images of {short_source(first.dataset)}, "
-        f"{first.accuracy_images} validation images, protocol {first.protocol.value}; "
+        f"{first.accuracy_on} (validation), protocol {first.protocol.value}; "
         "low and high: ends of 95 % bootstrap intervals."
     )
 

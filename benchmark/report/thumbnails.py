@@ -20,7 +20,7 @@ from spurious_imagenet.benchmark.models import LabelSpace, imagenet_label_space
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.report.groups import Group
 from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
-from spurious_imagenet.benchmark.validation import validation_images
+from spurious_imagenet.benchmark.validation import SeenImages, validation_images
 from spurious_imagenet.errors import DataError
 
 __all__ = ["PER_STRIP", "SIDE", "Strip", "Thumbnail", "choose_images", "with_pictures"]
@@ -172,8 +172,7 @@ def _validation_bytes(val: str, group: Group) -> Iterator[bytes]:
     classes = {c.class_id for c in group.first.classes}
     ids = tuple(sorted(classes))
     labels = _space(group.first.label_space) or LabelSpace(group.first.label_space, ids, ids)
-    rejects: list[tuple[str, str]] = []
-    return (image.read() for image in validation_images(val, classes, labels, rejects))
+    return (image.read() for image in validation_images(val, classes, labels, SeenImages(max_label_problems=1)))
 
 
 def _pictures(source: Iterable[bytes], wanted: set[str]) -> dict[str, str]:

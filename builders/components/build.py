@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.concepts.bank import REQUIRED_COLUMNS
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.benchmark.store import FeatureStore
@@ -65,6 +66,7 @@ def build_bank(
     config: ComponentsConfig,
     *,
     weights_sha256: str | None = None,
+    max_label_problems: float = MAX_LABEL_PROBLEMS,
     progress: Progress | None = None,
 ) -> ConceptBank:
     """Take the neural PCA of each class's training images (SFE section 4).
@@ -91,14 +93,17 @@ def build_bank(
         config: What to keep.
         weights_sha256: Hash of the weights that ``head`` comes from, to be compared with the store's; None where the
             caller has done so.
+        max_label_problems: Largest share of the images whose label may be of no use, in [0, 1].
         progress: Called with (classes done, classes in all).
 
     Raises:
         StoreError: The store holds features of another model or label space.
         ModelError: ``config.classes`` names a class that the label space lacks.
-        DataError: A feature is NaN or infinite, a label is out of range, or no class is left.
+        DataError: A feature is NaN or infinite, a label is out of range, or no class is left; or more labels than
+            allowed cannot be used.
     """
     check_store(store, head, labels, weights_sha256)
+    labels_of_store([store]).check(max_label_problems)
     index = TrainingIndex(store, len(labels))
     wanted = index.present if config.classes is None else sorted({labels.index(c) for c in config.classes})
     # Room for all rows at once, since joining the classes' arrays would need twice the bank; pages come when written.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from spurious_imagenet.benchmark.devices import Precision
 from spurious_imagenet.benchmark.images import DecodeLimits
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 
 __all__ = ["FeaturesConfig"]
 
@@ -35,6 +36,9 @@ class FeaturesConfig(BaseModel):
     limits: DecodeLimits = DecodeLimits()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.5
     """A run that rejects a larger share of all samples ends with an error (its parts stay)."""
+    max_label_problems: Annotated[float, Field(ge=0, le=1)] = MAX_LABEL_PROBLEMS
+    """A run in which a larger share of the images has a label that cannot be used ends with an error (its parts stay),
+    and before the first pass where that is so of all labels of a shard. Classes that the model lacks are none."""
     salvage: bool = False
     """Score the readable samples of a damaged tar, instead of leaving the whole shard out."""
     allow_pipe: bool = False

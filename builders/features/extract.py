@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.inference import ImageRunner
+from spurious_imagenet.benchmark.label_problems import LabelCount, labels_of_store
+from spurious_imagenet.benchmark.label_reading import LabelReader, ReadLabel
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.benchmark.shards import LocalShard, expand_shards, index_shard, open_shard
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, StoreConfig
@@ -22,6 +25,8 @@ from spurious_imagenet.builders.features.shard import score_shard
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
 __all__ = ["FeaturesResult", "Progress", "extract_features", "store_config"]
+
+_log = logging.getLogger(__name__)
 
 _VERSIONED = ("torch", "timm", "openvino", "onnxruntime", "simplejpeg", "pillow", "numpy")
 
@@ -100,9 +105,10 @@ def extract_features(
         What was made; shards that could not be read are in ``failures``, with the others finished.
 
     Raises:
-        ConfigError: The model shows no penultimate features.
+        ConfigError: The model shows no penultimate features, or no label of the shards can be used.
         StoreError: The store is of another configuration, a shard changed since it was scored, or the disk is full.
-        DataError: More samples than ``max_reject_fraction`` were rejected.
+        DataError: More samples than ``max_reject_fraction`` were rejected, or more labels than
+            ``max_label_problems`` cannot be used.
     """
     shards = _shards(config)
     job = _Job(config, Path(out), len(shards), progress)
@@ -111,6 +117,7 @@ def extract_features(
             job.result.failures.append((shard, failure))
         job.report(shard_done=True)
     _check_rejects(job.result.store, config.max_reject_fraction)
+    labels_of_store([job.result.store]).check(config.max_label_problems, foreign=False)
     return job.result
 
 
@@ -134,7 +141,8 @@ class _Job:
             raise ConfigError(f"{config.model} shows no penultimate features (no last linear layer was found).")
         self.config = config
         self.classifier = classifier
-        self.labels = classifier.labels
+        self.labels = LabelReader(classifier.labels)
+        self._fitting_labels = config.max_label_problems == 1
         made = store_config(classifier, config)
         self.reusable = [open_reusable(path, classifier, made) for path in config.reuse]
         self.result = FeaturesResult(FeatureStore.create(out, made))
@@ -183,7 +191,10 @@ class _Job:
     def _make(self, shard: LocalShard) -> None:
         index = index_shard(shard, salvage=self.config.salvage)
         dim = self.result.store.config.feature_dim
-        scored = score_shard(shard, index, self.runner, self.labels, dim, self._count)
+        with shard.path.open("rb") as file:
+            labels = self.labels.read_shard(file, index.samples)
+        self._check_labels(shard.url, labels)
+        scored = score_shard(shard, index, self.runner, labels, dim, self._count)
         self.result.store.write_part(
             shard=shard.url,
             shard_sha256=shard.sha256(),
@@ -192,7 +203,28 @@ class _Job:
             rows=scored.rows,
             rejects=scored.rejects,
             versions=_versions() | {"backend": self.runner.backend.name},
+            label_problems=scored.label_problems,
         )
+
+    def _check_labels(self, url: str, labels: list[ReadLabel]) -> None:
+        """Say before a pass that no label fits the model, for as long as none has."""
+        if self._fitting_labels or any(label.label >= 0 and label.problem is None for label in labels):
+            self._fitting_labels = True
+            return
+        count = LabelCount.of(url, labels)
+        if count.problems:
+            raise ConfigError(
+                f"{count.sentence()} Nothing was run: expected class ids of the model. Mend the labels, load the model "
+                "with labels=FILE (your own ids in the order of its outputs), or, for `spurious head`, which takes any "
+                "ids, give --max-label-problems 1."
+            )
+        if count.foreign and len(self.labels.labels):
+            self._fitting_labels = True  # said once
+            _log.warning(
+                "%s No image has a class of the model: its features serve `spurious mine` and `spurious head`, but "
+                "neither components nor rankings.",
+                count.sentence(),
+            )
 
     def _check_found(self, part: FeaturePart, url: str) -> None:
         receipt = part.receipt

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from spurious_imagenet.benchmark.label_reading import NOT_OF_MODEL, LabelReader, ReadLabel
 from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, StoreConfig
+from spurious_imagenet.benchmark.shards import SampleMetadata
+from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, Reject, StoreConfig
 from spurious_imagenet.builders.features.shard import top5
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
@@ -65,7 +67,8 @@ def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) 
         index += best
         probability += likely
     rows = found.rows()
-    label = [classifier.labels.get(class_id) for class_id in rows.column("class_id").to_pylist()]
+    read = _read_again(found, rows, LabelReader(classifier.labels))
+    label = [one.label for one in read]
     for name, values in (("label", label), ("top5_index", index), ("top5_probability", probability)):
         field = rows.schema.get_field_index(name)
         rows = rows.set_column(field, name, pa.array(values, rows.schema.field(name).type))
@@ -77,4 +80,19 @@ def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) 
         rows=rows,
         rejects=receipt.rejects,
         versions=receipt.versions,
+        label_problems=[
+            Reject(key=key, reason=one.problem)
+            for key, one in zip(rows.column("key").to_pylist(), read, strict=True)
+            if one.problem is not None
+        ],
     )
+
+
+def _read_again(found: FeaturePart, rows: pa.Table, reader: LabelReader) -> list[ReadLabel]:
+    """Look the class ids up in the classifier's label space; what is wrong with the shard's own labels stays so."""
+    kept = {p.key: p.reason for p in found.receipt.label_problems if not p.reason.startswith(NOT_OF_MODEL)}
+    read = []
+    for key, class_id in zip(rows.column("key").to_pylist(), rows.column("class_id").to_pylist(), strict=True):
+        one = reader.read(SampleMetadata(class_id, None, {}))
+        read.append(one._replace(problem=one.problem or kept.get(key)))
+    return read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.inference import BatchOutput, ImageRunner, softmax, top_k
-from spurious_imagenet.benchmark.models import LabelSpace
-from spurious_imagenet.benchmark.shards import LocalShard, SampleEntry, ShardIndex, read_metadata
+from spurious_imagenet.benchmark.label_reading import ReadLabel
+from spurious_imagenet.benchmark.shards import LocalShard, SampleEntry, ShardIndex
 from spurious_imagenet.benchmark.store import ROW_SCHEMA, Reject
 
 __all__ = ["ScoredShard", "score_shard", "top5"]
@@ -29,18 +29,20 @@ class ScoredShard:
         features: (n, D) float16.
         rows: n rows of :data:`~spurious_imagenet.benchmark.store.ROW_SCHEMA`.
         rejects: Everything else in the shard.
+        label_problems: Images among them whose label cannot be used, and why.
     """
 
     features: NDArray[np.float16]
     rows: pa.Table
     rejects: tuple[Reject, ...]
+    label_problems: tuple[Reject, ...] = ()
 
 
 def score_shard(
     shard: LocalShard,
     index: ShardIndex,
     runner: ImageRunner,
-    labels: LabelSpace,
+    labels: Sequence[ReadLabel],
     feature_dim: int,
     count: Callable[[int, int], None],
 ) -> ScoredShard:
@@ -50,7 +52,7 @@ def score_shard(
         shard: The shard, on this machine.
         index: Its samples.
         runner: The model.
-        labels: The model's label space; samples of other classes get label -1 and keep their class id.
+        labels: What each of its samples is labelled as; other classes than the model's keep their class id.
         feature_dim: D.
         count: Called with the images and rejects of every batch.
     """
@@ -65,11 +67,11 @@ def score_shard(
             kept = _add_batch(output, index.samples, features, rejects)
             _add_rows(columns, output, kept, index.samples)
             count(len(kept), len(output.sha256) + len(output.rejects) - len(kept))
-        _add_labels(columns, shard, index.samples, labels)
     finally:
         os.close(descriptor)
+    problems = _add_labels(columns, index.samples, labels)
     stacked = np.concatenate(features) if features else np.zeros((0, feature_dim), np.float16)
-    return ScoredShard(stacked, pa.table(columns, schema=ROW_SCHEMA), tuple(rejects))
+    return ScoredShard(stacked, pa.table(columns, schema=ROW_SCHEMA), tuple(rejects), problems)
 
 
 def _add_batch(
@@ -127,13 +129,14 @@ def top5(logits: NDArray[np.float32]) -> tuple[list[list[int]], list[list[float]
 
 
 def _add_labels(
-    columns: dict[str, list[object]], shard: LocalShard, samples: tuple[SampleEntry, ...], labels: LabelSpace
-) -> None:
-    entries = {sample.key: sample for sample in samples}
-    with shard.path.open("rb") as file:
-        for key in columns["key"]:
-            class_id, index, *_ = read_metadata(file, entries[str(key)])
-            if class_id is None and index is not None and 0 <= index < len(labels):
-                class_id = labels.class_ids[index]
-            columns["class_id"].append(class_id)
-            columns["label"].append(labels.get(class_id))
+    columns: dict[str, list[object]], samples: tuple[SampleEntry, ...], labels: Sequence[ReadLabel]
+) -> tuple[Reject, ...]:
+    """Add the labels of the images that were scored; return what is wrong with them."""
+    read = {sample.key: label for sample, label in zip(samples, labels, strict=True)}
+    problems = []
+    for key in map(str, columns["key"]):
+        columns["class_id"].append(read[key].class_id)
+        columns["label"].append(read[key].label)
+        if (problem := read[key].problem) is not None:
+            problems.append(Reject(key=key, reason=problem))
+    return tuple(problems)

@@ -55,7 +55,8 @@ class LabelNoiseReport(BaseModel):
         """Say in one sentence what was found."""
         surely = sum(gap.interval.high < 0 for gap in self.gaps)
         return (
-            f"{self.flagged} of {self.images} images may be mislabelled; {len(self.negative)} of {len(self.gaps)} "
+            f"{self.flagged} of {self.images} images of {len(self.gaps) + len(self.refused)} ranked classes may be "
+            f"mislabelled; {len(self.negative)} of {len(self.gaps)} "
             f"classes have a negative gap, {surely} of them beyond doubt (95 %)."
         )
 

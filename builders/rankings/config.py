@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from spurious_imagenet.benchmark.concepts.verdicts import VerdictValue
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 
 __all__ = ["RankConfig"]
 
@@ -42,6 +43,8 @@ class RankConfig(BaseModel):
     image_license: str | None = None
     """The licence under which the pixels may be passed on."""
     allow_pipe: bool = False
+    max_label_problems: Annotated[float, Field(ge=0, le=1)] = MAX_LABEL_PROBLEMS
+    """Largest share of a split's images whose label may be of no use."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.benchmark.label_problems import LabelCount, labels_of_store
 from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.benchmark.rankings import LeftOut, RankingsInfo
 from spurious_imagenet.benchmark.store import FeatureStore
@@ -36,10 +37,12 @@ class RankResult:
     Attributes:
         path: The rankings folder.
         info: What it was made from, its counts, and what was left out.
+        labels: Labels of each split's images that could not be used.
     """
 
     path: Path
     info: RankingsInfo
+    labels: tuple[LabelCount, ...] = ()
 
 
 def rank(config: RankConfig, out: str | Path, *, progress: Progress | None = None) -> RankResult:
@@ -55,11 +58,15 @@ def rank(config: RankConfig, out: str | Path, *, progress: Progress | None = Non
     Raises:
         ConfigError: No concept of the bank is wanted.
         StoreError: Another model, or other preprocessing, made the features; or ``out`` holds something.
-        DataError: No image of a split can be ranked, or pixels that were to be embedded are missing.
+        DataError: No image of a split can be ranked, more labels than allowed cannot be used, or pixels that were to be
+            embedded are missing.
     """
     bank = ConceptBank.load(config.bank)
     chosen, judged = _choose(bank, config)
     stores = {split: [_store(path, bank) for path in paths] for split, paths in config.features.items()}
+    labels = tuple(labels_of_store(found) for found in stores.values())
+    for counted in labels:
+        counted.check(config.max_label_problems, foreign=False)  # a bank names the classes that it ranks
     images = {split: SplitImages(found) for split, found in stores.items()}
     names = _class_names(bank, images.values(), next(iter(stores.values()))[0].config.label_space)
     splits = {
@@ -79,7 +86,7 @@ def rank(config: RankConfig, out: str | Path, *, progress: Progress | None = Non
             left_out=tuple(left for s in splits.values() for left in s.left_out),
         )
 
-    return RankResult(Path(out), write_rankings(Path(out), splits, info, config, names))
+    return RankResult(Path(out), write_rankings(Path(out), splits, info, config, names), labels)
 
 
 @dataclass

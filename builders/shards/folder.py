@@ -6,22 +6,18 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spurious_imagenet.benchmark.shards import IMAGE_EXTENSIONS
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.benchmark.image_folder import ImageTree, OnSkip, printable
 
 __all__ = ["ImageFile", "ImageFolder"]
 
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_STEM = 80
 _WORDNET_ID = re.compile(r"n\d{8}")
-
-#: Called with a file (relative to the folder) that is not packed, and why.
-OnSkip = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class ImageFile:
 
 
 class ImageFolder:
-    """A folder of images: flat, or one sub-folder a class.
+    """A folder of images to pack, laid out as :class:`~spurious_imagenet.benchmark.image_folder.ImageTree` takes it.
 
     Keys are the relative path without its extension, ``class/stem`` with classes and ``stem`` without, so they are
     unique over all shards. Every part keeps to ASCII letters, digits, ``_`` and ``-`` (a dot would cut the key): other
@@ -55,27 +51,17 @@ class ImageFolder:
     make two keys equal, 12 hexadecimal digits of the part's SHA-256 follow.
 
     Raises:
-        DataError: It is no folder, holds no image, or holds both images and folders with images.
+        DataError: It is not a folder of images.
     """
 
     def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise DataError(f"{root} is not a folder: expected one with images.")
         self.root = root
-        self._real_root = root.resolve()
-        entries = _listed(root)
-        self._classes = tuple(e.name for e in entries if _is_folder(e) and _holds_images(root / e.name))
-        loose = next((e.name for e in entries if not e.is_dir() and _is_image(e.name)), None)
-        if self._classes and loose is not None:
-            raise DataError(
-                f"{root} holds both images ({_text(loose)}) and folders of images ({_text(self._classes[0])}): "
-                "expected either images alone, or one folder a class."
-            )
-        if not self._classes and loose is None:
-            raise DataError(
-                f"{root} holds no images: expected files such as .jpg or .png, or one folder a class "
-                "(links to folders are not followed)."
-            )
+        self._tree = ImageTree(root)
+
+    @property
+    def reading(self) -> str | None:
+        """How an odd layout was read, in a sentence; None where there is nothing to say."""
+        return self._tree.reading
 
     @cached_property
     def labels(self) -> tuple[str | None, dict[str, int], dict[str, str]]:
@@ -83,7 +69,7 @@ class ImageFolder:
 
         The indices are ImageNet-1k's where all folders are WordNet ids of it, else positions in sorted order.
         """
-        ids = [_text(name) for name in self._classes]
+        ids = list(self._tree.class_ids)
         if not ids:
             return None, {}, {}
         if all(_WORDNET_ID.fullmatch(i) for i in ids):
@@ -102,73 +88,12 @@ class ImageFolder:
         Args:
             on_skip: Told of every other file, with the reason.
         """
-        for entry in _listed(self.root):
-            if entry.is_dir() and entry.name not in self._classes:
-                on_skip(_text(entry.name), _folder_refusal(entry) or "folder without images")
-            elif self._classes and not entry.is_dir():
-                on_skip(_text(entry.name), "outside of the class folders")
-        if not self._classes:
-            yield from self._walk(Path(), None, on_skip, deeper=False)
-        for name in self._classes:
-            yield from self._walk(Path(name), _text(name), on_skip, deeper=True)
-
-    def _walk(self, folder: Path, class_id: str | None, on_skip: OnSkip, *, deeper: bool) -> Iterator[ImageFile]:
-        entries = _listed(self.root / folder)
-        names = []
-        for entry in entries:
-            if entry.is_dir():
-                continue
-            if reason := self._refusal(entry):
-                on_skip(_text((folder / entry.name).as_posix()), reason)
-            else:
-                names.append(entry.name)
-        keys = _safe_parts([Path(name).stem for name in names], names)
-        prefix = "".join(f"{_safe_parts([part], [part])[0]}/" for part in folder.parts)
-        for name, key in zip(names, keys, strict=True):
-            yield ImageFile(self.root / folder / name, _text((folder / name).as_posix()), prefix + key, class_id)
-        for entry in entries if deeper else []:
-            if entry.is_dir() and (reason := _folder_refusal(entry)):
-                on_skip(_text((folder / entry.name).as_posix()), reason)
-            elif entry.is_dir():
-                yield from self._walk(folder / entry.name, class_id, on_skip, deeper=True)
-
-    def _refusal(self, entry: os.DirEntry[str]) -> str | None:
-        if not _is_image(entry.name):
-            return "hidden file" if entry.name.startswith(".") else "not an image file name"
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self._real_root):
-            return "link that leads outside of the folder"
-        if not entry.is_file():
-            return "broken link or special file"
-        return None if entry.stat().st_size else "empty file"
-
-
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"folder {folder} cannot be read: {error.strerror}.") from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and _folder_refusal(entry) is None
-
-
-def _folder_refusal(entry: os.DirEntry[str]) -> str | None:
-    if entry.is_symlink():
-        return "link to a folder"
-    return "hidden folder" if entry.name.startswith(".") else None
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix[1:].lower() in IMAGE_EXTENSIONS
-
-
-def _holds_images(folder: Path) -> bool:
-    entries = _listed(folder)
-    return any(not e.is_dir() and _is_image(e.name) for e in entries) or any(
-        _holds_images(folder / e.name) for e in entries if _is_folder(e)
-    )
+        for group in self._tree.groups(on_skip):
+            keys = _safe_parts([Path(name).stem for name in group.names], group.names)
+            prefix = "".join(f"{_safe_parts([part], [part])[0]}/" for part in group.folder.parts)
+            for name, key, class_id in zip(group.names, keys, group.class_ids, strict=True):
+                path = group.folder / name
+                yield ImageFile(self.root / path, printable(path.as_posix()), prefix + key, class_id)
 
 
 def _safe_parts(stems: list[str], names: list[str]) -> list[str]:
@@ -187,7 +112,3 @@ def _is_reserved(part: str) -> bool:
 
 def _digest(name: str) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
-
-
-def _text(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

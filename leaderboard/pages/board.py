@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
-from spurious_imagenet.benchmark.record import Interval
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry, Verification
+from spurious_imagenet.leaderboard.pages.class_values import ClassesOfScore, ClassValues
 from spurious_imagenet.leaderboard.pages.pictures import picture_keys
+from spurious_imagenet.leaderboard.scoring.alike import alike
 from spurious_imagenet.leaderboard.scoring.ranking import RankedEntry, Ranking, rank_entries
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.store.store import Store
@@ -30,35 +30,6 @@ __all__ = ["BoardData", "ClassValues", "Said", "VersionBoard"]
 _JUDGES = 10
 #: Whole scores that are kept: the files of an entry are asked for one after another.
 _KEPT_SCORES = 4
-
-
-class _Class(BaseModel):
-    """What pages of classes need of a class's record; the rest of it is passed over."""
-
-    class_id: str
-    spurious_auc: float
-    spurious_ap: float
-    intervals: dict[str, Interval]
-
-
-class _Classes(BaseModel):
-    classes: list[_Class]
-
-
-class _ClassesOfScore(BaseModel):
-    score: _Classes
-
-
-@dataclass(frozen=True)
-class ClassValues:
-    """What one entry scores on one class, in single precision."""
-
-    auc: float
-    auc_low: float
-    auc_high: float
-    ap: float
-    ap_low: float
-    ap_high: float
 
 
 @dataclass(frozen=True)
@@ -191,11 +162,17 @@ class VersionBoard:
         table = np.full((len(self.places), 6), np.nan, np.float32)
         try:
             data = self.store.place.read(f"scores/{self.name}/{entry_id[:2]}/{entry_id}.json")
-            for record in _ClassesOfScore.model_validate_json(data).score.classes:
-                table[self.places[record.class_id]] = _values(record)
+            for record in ClassesOfScore.model_validate_json(data).score.classes:
+                table[self.places[record.class_id]] = record.values()
         except (FileNotFoundError, StoreError, ValueError, KeyError):
             table[:] = np.nan  # its page says what is torn
         return table
+
+    @cached_property
+    def alike(self) -> dict[str, list[str]]:
+        """Entry id -> entries of the same predictions, of those that have such."""
+        scores = {entry_id: scored.score for entry_id, scored in self.scored.items()}
+        return alike(self.entries, scores, self.store.submitted)
 
     @cached_property
     def pictured(self) -> frozenset[str]:
@@ -287,11 +264,3 @@ def _fingerprint(store: Store) -> tuple[Sequence[str], ...]:
     """Say what counts in a store by the names of its files, which never change their content."""
     folders = ("entries", "scores", "verifications", "withdrawn", "requests")
     return (store.versions(), *(store.place.files(folder) for folder in folders))
-
-
-def _values(record: _Class) -> list[float]:
-    found: list[float] = []
-    for name, value in (("spurious_auc", record.spurious_auc), ("spurious_ap", record.spurious_ap)):
-        ends = record.intervals.get(name)
-        found += [value, ends.low, ends.high] if ends else [value, float("nan"), float("nan")]
-    return found

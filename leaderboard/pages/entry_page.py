@@ -51,7 +51,7 @@ def entry_context(data: BoardData, entry: Entry) -> dict[str, Any]:
         if score
         else "This entry has not been scored on the latest version yet.",
         "big": _big(board, entry.id, score) if score else [],
-        "remarks": _remarks(score) if score else [],
+        "remarks": _remarks(board, entry.id, score) if score else [],
         "images": len(board.spurious),
         "left_out": _left_out(score) if score else [],
         "classes": _classes(score) if score else [],
@@ -76,11 +76,12 @@ def _big(board: VersionBoard, entry_id: str, score: Score) -> list[dict[str, Any
     row, names = board.rows[entry_id], board.version.info.class_names
     worst = ", ".join(names.get(c, c) for c in score.worst_classes[:3])
     gaps = score.gaps
+    on = f"{score.accuracy_images:,} images of {board.version.side('validation')['class_id'].nunique():,} classes"
     found = [
         _number("Spurious AUC", score.mean.spurious_auc, score.mean_intervals.get("spurious_auc")),
         _number("Spurious AP", score.mean.spurious_ap, score.mean_intervals.get("spurious_ap")),
         _number("Worst classes, AUC", score.worst_classes_auc, remark=worst),
-        _number("Accuracy", score.accuracy, score.accuracy_interval, digits=1, factor=100, unit=" %"),
+        _number("Accuracy", score.accuracy, score.accuracy_interval, digits=1, factor=100, unit=" %", remark=on),
     ]
     if gaps is not None:
         found.append(_number("Spurious gap", gaps.gap, gaps.gap_interval))
@@ -110,10 +111,17 @@ def _number(
     }
 
 
-def _remarks(score: Score) -> list[str]:
-    if not score.related:
-        return []
-    return [f"Kin of models that chose the images, which were picked against such models: {kin_words(score)}."]
+def _remarks(board: VersionBoard, entry_id: str, score: Score) -> list[str]:
+    found = []
+    if score.related:
+        found.append(f"Kin of models that chose the images, which were picked against such models: {kin_words(score)}.")
+    if same := board.alike.get(entry_id):
+        found.append(f"Its predictions equal those of {_named(board, same)} on every image.")
+    return found
+
+
+def _named(board: VersionBoard, ids: list[str]) -> str:
+    return ", ".join(f"{board.entries[i].info.model} ({i[:12]})" for i in ids)
 
 
 def _left_out(score: Score) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from spurious_imagenet.leaderboard.pages.entry_page import entry_context, entry_
 from spurious_imagenet.leaderboard.pages.pictures import board_key, board_picture, image_key, image_picture
 from spurious_imagenet.leaderboard.pages.rendering import ASSETS, asset, render, slug
 from spurious_imagenet.leaderboard.pages.request_page import request_rows
-from spurious_imagenet.leaderboard.pages.table import csv_table, table_script, undefined_columns
+from spurious_imagenet.leaderboard.pages.table import csv_table, equal_entries, table_script, undefined_columns
 
 __all__ = ["File", "Site"]
 
@@ -147,6 +147,7 @@ class Site:
             "classes": len(self.board.version.info.class_names),
             "spurious": f"{sides.get('spurious', 0):,}",
             "validation": f"{sides.get('validation', 0):,}",
+            "validation_classes": f"{self.board.version.side('validation')['class_id'].nunique():,}",
         }
 
     def _index(self) -> File:
@@ -157,7 +158,7 @@ class Site:
             counts=self._counts,
             versions=self.data.versions,
             papers=reported_papers(),
-            undefined=undefined_columns(self.board),
+            undefined=[*equal_entries(self.board), *undefined_columns(self.board)],
         )
 
     def _page(self, name: str) -> File:

@@ -12,7 +12,7 @@ from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages.board import VersionBoard
 from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner, Score
 
-__all__ = ["csv_table", "kin_words", "script", "table_rows", "table_script", "verified"]
+__all__ = ["csv_table", "equal_entries", "kin_words", "script", "table_rows", "table_script", "verified"]
 
 
 def table_rows(board: VersionBoard) -> list[dict[str, Any]]:
@@ -66,6 +66,18 @@ def undefined_columns(board: VersionBoard) -> list[str]:
         for protocol, part in board.ranking.protocols.items()
         for what, why in part.undefined.items()
     ]
+
+
+def equal_entries(board: VersionBoard) -> list[str]:
+    """Say which entries have the same predictions: one model under several names counts as several in ranks."""
+    said, done = [], set()
+    for entry_id, same in board.alike.items():
+        group = [entry_id, *same]
+        if not done.intersection(group):
+            names = ", ".join(f"{board.entries[i].info.model} ({i[:12]})" for i in group)
+            said.append(f"Equal predictions in {len(group)} entries, each ranked as a model of its own: {names}.")
+        done.update(group)
+    return said
 
 
 def verified(verification: Verification | None) -> int:

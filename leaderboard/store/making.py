@@ -18,11 +18,12 @@ import pyarrow as pa
 from PIL import Image
 
 from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.labelled import LabelledImage, read_ahead
 from spurious_imagenet.benchmark.manifest import VersionName, images_sha256
 from spurious_imagenet.benchmark.models import LabelSpace, imagenet_label_space
 from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.validation import validation_images
+from spurious_imagenet.benchmark.validation import SeenImages, once_each, validation_images
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.leaderboard.store.published import PublishedDataset
 from spurious_imagenet.leaderboard.store.versions import Pictures
@@ -48,6 +49,7 @@ def make_version(
     version: VersionName | None = None,
     name: str | None = None,
     labels: LabelSpace | None = None,
+    max_label_problems: float = MAX_LABEL_PROBLEMS,
     gap_k: int = 10,
     resamples: int = 1000,
     seed: int = 0,
@@ -63,6 +65,7 @@ def make_version(
         name: Title, for datasets that do not say theirs; the dataset's folder or id if left out.
         labels: Classes whose validation images count. If left out: ImageNet-1k where it has all classes of the
             dataset, and every class that the validation images name otherwise.
+        max_label_problems: Largest share of the validation images whose label may be of no use, in [0, 1].
         gap_k: Images on either side of each class's gap.
         resamples: Bootstrap resamples.
         seed: Of the resamples.
@@ -81,7 +84,7 @@ def make_version(
     spurious = data.rows()
     ids = spurious["class_id"].to_pylist()
     names = dict(sorted(zip(ids, spurious["class_name"].to_pylist(), strict=True)))
-    validation = _validation_rows(str(val), names, labels)
+    validation = _validation_rows(str(val), names, labels, max_label_problems)
     tables = [pa.Table.from_pylist(validation, schema=IMAGES_SCHEMA), spurious]
     images = pa.concat_tables(tables).to_pandas()
     sides = {side: images[images["side"] == side] for side in ("spurious", "validation")}
@@ -141,22 +144,25 @@ class _Every(Collection[str]):
         return 0
 
 
-def _validation_rows(val: str, names: dict[str, str], labels: LabelSpace | None) -> list[dict[str, Any]]:
+def _validation_rows(
+    val: str, names: dict[str, str], labels: LabelSpace | None, max_label_problems: float
+) -> list[dict[str, Any]]:
     """Return one row an image that can be decoded: evaluation leaves the others out."""
     imagenet = imagenet_label_space()
     if labels is None and all(class_id in imagenet for class_id in names):
         labels = imagenet
     classes: Collection[str] = _Every() if labels is None else set(labels.class_ids)
     known = names if labels is None else dict(zip(labels.class_ids, labels.class_names, strict=True)) | names
-    rejects: list[tuple[str, str]] = []
+    seen = SeenImages(max_label_problems)
+    unreadable: list[tuple[str, str]] = []
     images = (
         LabelledImage("validation", i.class_id, None, i.name, i.read)
-        for i in validation_images(val, classes, labels or imagenet, rejects)
+        for i in validation_images(val, classes, labels or imagenet, seen)
     )
     rows = []
     for image, digest, reason in _mapped(_checked, read_ahead(images)):
         if reason is not None:
-            rejects.append((image.name, reason))
+            unreadable.append((image.name, reason))
             continue
         row = {
             "side": "validation",
@@ -164,12 +170,23 @@ def _validation_rows(val: str, names: dict[str, str], labels: LabelSpace | None)
             "class_name": known.get(image.class_id, image.class_id),
         }
         rows.append(row | {"name": _public_name(image.name, val), "sha256": digest})
-    if rejects:
-        _log.warning("%d validation images cannot be read and do not count, such as %s: %s", len(rejects), *rejects[0])
+    rows, copies = _once_each(rows)
+    if rejects := [*unreadable, *seen.rejects]:
+        _log.warning("%d validation images cannot be used and do not count, such as %s: %s", len(rejects), *rejects[0])
+    for remark in (*seen.remarks(), *copies):
+        _log.warning("%s", remark)
     missing = sorted(set(names) - {row["class_id"] for row in rows})
     if missing:
-        raise DataError(f"{val} has no readable validation image of {len(missing)} classes, such as {missing[0]!r}.")
+        remarks = " ".join(("", *seen.remarks()))
+        raise DataError(
+            f"{val} has no readable validation image of {len(missing)} classes, such as {missing[0]!r}.{remarks}"
+        )
     return rows
+
+
+def _once_each(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    table, said = once_each(pd.DataFrame(rows, columns=["side", "class_id", "class_name", "name", "sha256"]))
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")], said
 
 
 def _checked(item: tuple[LabelledImage, bytes, str]) -> tuple[LabelledImage, str, str | None]:

@@ -16,7 +16,7 @@ from spurious_imagenet.benchmark.labelled import LabelledImage, read_ahead
 from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.predictions import Side
 from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
-from spurious_imagenet.benchmark.validation import validation_images
+from spurious_imagenet.benchmark.validation import SeenImages, validation_images
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.store.records import now
@@ -177,5 +177,5 @@ def _spurious(workplace: Workplace) -> Iterator[LabelledImage]:
 
 
 def _validation(workplace: Workplace, classifier: Classifier, classes: set[str]) -> Iterator[LabelledImage]:
-    for image in validation_images(workplace.val, classes, classifier.labels, []):
+    for image in validation_images(workplace.val, classes, classifier.labels, SeenImages(max_label_problems=1)):
         yield LabelledImage("validation", image.class_id, None, image.name, image.read)

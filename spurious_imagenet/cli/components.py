@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import made_of
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
-from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
+from spurious_imagenet.cli.options import ImageSize, MaxLabelProblems, console, progress_bar, say_labels, validated
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["command"]
@@ -22,6 +24,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Concept bank to write.")],
     top: Annotated[int, typer.Option(help="Components kept of each class; the rest is one residual row.", min=1)] = 128,
     image_size: ImageSize = None,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Find the class-wise neural PCA components of a model (SFE eq. 1-6)."""
     store = FeatureStore.open(features)
@@ -38,10 +41,11 @@ def command(
             classifier.linear_head(),
             classifier.labels,
             validated(ComponentsConfig, top=top),
+            max_label_problems=max_label_problems,
             progress=lambda done, n: bar.update(task, completed=done, total=n),
         )
     bank.save(out)
+    say_labels(labels_of_store([store]))
     for reject in bank.info.rejects:
         console.print(f"  left out: {reject['reason']}", highlight=False, markup=False, soft_wrap=True)
-    classes = bank.table["class_id"].nunique()
-    typer.echo(f"{out}: {len(bank)} concepts of {classes} classes; {len(bank.info.rejects)} classes left out.")
+    typer.echo(f"{out}: {len(bank)} concepts of {made_of(bank, store)}.")

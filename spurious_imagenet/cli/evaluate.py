@@ -12,9 +12,19 @@ from rich.table import Table
 
 from spurious_imagenet.benchmark.evaluation import evaluate
 from spurious_imagenet.benchmark.images import Protocol
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means
 from spurious_imagenet.benchmark.sweep import SweepConfig, SweepResult, read_models, run_sweep
-from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar, validated
+from spurious_imagenet.cli.options import (
+    Backend,
+    Device,
+    ImageSize,
+    MaxLabelProblems,
+    Workers,
+    console,
+    progress_bar,
+    validated,
+)
 from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["command"]
@@ -42,6 +52,7 @@ def command(
     device: Device = "auto",
     backend: Backend = "auto",
     workers: Workers = None,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Measure how much one model, or each of many, relies on a dataset's spurious features."""
     if (model is None) == (models is None):
@@ -66,6 +77,7 @@ def command(
             device=device,
             backend=backend,
             workers=workers,
+            max_label_problems=max_label_problems,
         )
         _sweep(config)
         return
@@ -82,6 +94,7 @@ def command(
         workers=workers,
         outputs=outputs,
         rankings=rankings,
+        max_label_problems=max_label_problems,
         resamples=resamples,
         seed=seed,
     ).save(out)
@@ -103,6 +116,8 @@ def _sweep(config: SweepConfig) -> None:
     _remarks(result.records)
     found = len(result.records) - result.made
     where = f"{config.out}: {len(result.records)} records ({result.made} made now, {found} found)."
+    for about in dict.fromkeys(r.accuracy_on for r in result.records):
+        where += f" Accuracy is on {about}."
     if result.records:
         _print(_sweep_table(result), _SWEEP_LEGEND, where)
     if result.failures:
@@ -175,7 +190,7 @@ def _whole(record: EvalRecord) -> str:
     parts = [
         f"mean AP {mean.spurious_ap:.3f} {_between(intervals['spurious_ap'])}",
         f"mean AUC {mean.spurious_auc:.3f} {_between(intervals['spurious_auc'])}",
-        f"accuracy on {record.accuracy_images} images {record.accuracy:.3f} {_between(record.accuracy_interval)}",
+        f"accuracy on {record.accuracy_on} {record.accuracy:.3f} {_between(record.accuracy_interval)}",
     ]
     if record.gaps is not None:
         parts.append(f"spurious gap {record.gaps.gap:.3f} {_between(record.gaps.gap_interval)}")

@@ -8,8 +8,19 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, Progress, extract_features
-from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar, validated
+from spurious_imagenet.cli.options import (
+    Backend,
+    Device,
+    ImageSize,
+    MaxLabelProblems,
+    Workers,
+    console,
+    progress_bar,
+    say_labels,
+    validated,
+)
 from spurious_imagenet.errors import DataError
 
 __all__ = ["command"]
@@ -34,6 +45,7 @@ def command(
     batch_size: Annotated[int | None, typer.Option(help="Images a forward pass.", min=1)] = None,
     workers: Workers = None,
     max_reject_fraction: Annotated[float, typer.Option(help="Fail if a larger share is rejected.", min=0, max=1)] = 0.5,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
     salvage: Annotated[bool, typer.Option(help="Score the readable part of damaged tars.")] = False,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
     verify: Annotated[bool, typer.Option(help="Hash finished shards again and compare.")] = False,
@@ -54,6 +66,7 @@ def command(
         batch_size=batch_size,
         workers=workers,
         max_reject_fraction=max_reject_fraction,
+        max_label_problems=max_label_problems,
         salvage=salvage,
         allow_pipe=allow_pipe,
         verify=verify,
@@ -83,5 +96,6 @@ def _summarise(result: FeaturesResult) -> None:
     )
     for reason, count in reasons.most_common(10):
         console.print(f"  {count} rejected: {reason}", highlight=False, markup=False, soft_wrap=True)
+    say_labels(labels_of_store([result.store]))
     for shard, reason in result.failures:
         console.print(f"  failed: {shard}: {reason}", highlight=False, markup=False, soft_wrap=True)

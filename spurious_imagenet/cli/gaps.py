@@ -16,6 +16,7 @@ from spurious_imagenet.benchmark.compare import compare
 from spurious_imagenet.benchmark.comparison import ModelComparison
 from spurious_imagenet.benchmark.evaluation import short_name
 from spurious_imagenet.benchmark.gaps import predictions_of_store
+from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import EvalRecord, Interval
@@ -56,12 +57,24 @@ def command(
     console = Console()
     console.print(_models_table(found))
     console.print(_classes_table(found))
-    for line in (_LEGEND.format(k=k), *_remarks(found), f"written to {out}"):
+    for line in (_LEGEND.format(k=k), *_rests_on(found, models), *_remarks(found), f"written to {out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 _LEGEND = """\
 high, low: accuracy on the {k} images of highest and of lowest spuriosity of each class; gap: high - low, 0 is best."""
+
+
+def _rests_on(found: ModelComparison, models: Sequence[tuple[str, FeatureStore | EvalRecord]]) -> Iterator[str]:
+    """Say on how many of each model's classes its accuracies are; it may name any of them."""
+    of: dict[str, list[str]] = {}
+    for name, source in models:
+        total = len(source.config.class_ids) if isinstance(source, FeatureStore) else source.model_classes
+        if total:
+            measured = sum(not c.control for c in found.class_gaps)
+            of.setdefault(of_classes(measured, total), []).append(name)
+    for which, names in of.items():
+        yield f"accuracies of {', '.join(names)}: on images of {which}, which it may take for any of them."
 
 
 def _stored(given: Sequence[str]) -> Iterator[tuple[str, FeatureStore]]:

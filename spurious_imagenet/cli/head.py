@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.devices import pick_device
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
+from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.builders.head import HeadConfig, fit_head, head_accuracy
-from spurious_imagenet.cli.options import Device, progress_bar, validated
+from spurious_imagenet.builders.head import HeadConfig, fit_head
+from spurious_imagenet.builders.head_accuracy import head_accuracy
+from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["command"]
@@ -27,6 +30,7 @@ def command(
     ] = "logistic",
     test: Annotated[Path | None, typer.Option(help="Feature store of other labelled images, to measure on.")] = None,
     device: Device = "auto",
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Fit a linear head on the frozen features of any encoder, for any labelled folder (SR section 3.2).
 
@@ -47,6 +51,7 @@ def command(
             store,
             config,
             device=str(pick_device(device)),
+            max_label_problems=max_label_problems,
             progress=lambda step, done, n: bar.update(task, completed=done, total=n, note=step),
         )
     known = dict(zip(encoder.labels.class_ids, encoder.labels.class_names, strict=True))
@@ -62,7 +67,11 @@ def command(
     about = f"{out}: {len(fit.class_ids)} classes, fitted to {fit.images} images ({fit.unlabelled} without a label)"
     if fit.holdout_accuracy is not None:
         about += f"; {fit.holdout_accuracy:.1%} of held-out images right with the chosen penalty {fit.penalty:g}"
+    say_labels(labels_of_store([store], own_ids=True))
     typer.echo(about + ".")
     if test is not None:
-        accuracy = head_accuracy(fit.head, fit.class_ids, FeatureStore.open(test))
-        typer.echo(f"{test}: {accuracy:.1%} right.")
+        tested = FeatureStore.open(test)
+        found = head_accuracy(fit.head, fit.class_ids, tested)
+        say_labels(labels_of_store([tested], own_ids=True))
+        which = of_classes(found.classes, len(fit.class_ids)).replace("the model", "the head")
+        typer.echo(f"{test}: {found.accuracy:.1%} right of {found.images} images of {which} ({found.of} in the store).")

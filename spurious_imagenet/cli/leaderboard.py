@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.cli.leaderboard_serve import export, serve, space
 from spurious_imagenet.cli.leaderboard_show import say_broken, show
 from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, worker
-from spurious_imagenet.cli.options import console, progress_bar
+from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry
+from spurious_imagenet.leaderboard.scoring.alike import alike_to
 from spurious_imagenet.leaderboard.store.rescore import RescoreReport, rescore, score_under
 from spurious_imagenet.leaderboard.store.retiring import RetiredKey, retire
 from spurious_imagenet.leaderboard.store.store import Store
@@ -49,6 +51,7 @@ def init(
     labels: Annotated[
         Path | None, typer.Option(help="File with one class id a line: the classes whose validation images count.")
     ] = None,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
     gap_k: Annotated[int, typer.Option(help="Images on either side of each class's spurious gap.", min=1)] = 10,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the intervals.", min=2)] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
@@ -66,6 +69,7 @@ def init(
         version=version,
         name=name,
         labels=None if ids is None else label_space_for(len(ids), class_ids=ids),
+        max_label_problems=max_label_problems,
         gap_k=gap_k,
         resamples=resamples,
         seed=seed,
@@ -74,7 +78,8 @@ def init(
     info = made.info
     typer.echo(
         f"{board}: {info.name} {info.version}, {len(made.side('spurious'))} spurious images of {len(info.class_names)} "
-        f"classes, {len(made.side('validation'))} validation images, "
+        f"classes, {len(made.side('validation'))} validation images of {made.side('validation')['class_id'].nunique()} "
+        f"classes, "
         f"{'spurious gaps' if made.rankings else 'no spurious gaps'}."
     )
 
@@ -89,6 +94,7 @@ def add(
 
     store = Store(board)
     version = store.version()
+    classes = version.side("validation")["class_id"].nunique()
     refused = 0
     for path in submissions:
         checked = check_submission(path, version)
@@ -101,12 +107,23 @@ def add(
             continue
         entry = store.add(checked.submission)
         score = score_under(store, entry, version.info.version).score
+        same = _same_predictions(store, entry, version.info.version)
+        for other in same:
+            text = f"{path}: its predictions equal those of entry {other.id[:12]} ({other.info.model}) on every image."
+            typer.secho(text, err=True, fg=typer.colors.YELLOW)
         typer.echo(
             f"{entry.id[:12]}  {entry.info.model}: spurious AUC {score.mean.spurious_auc:.4f}, "
-            f"AP {score.mean.spurious_ap:.4f}, accuracy {score.accuracy:.4f}."
+            f"AP {score.mean.spurious_ap:.4f}, accuracy {score.accuracy:.4f} "
+            f"on {score.accuracy_images} images of {classes} classes."
         )
     if refused:
         raise ConfigError(f"{refused} of {len(submissions)} submissions were refused, for the reasons above.")
+
+
+def _same_predictions(store: Store, entry: Entry, version: str) -> list[Entry]:
+    entries = {e.id: e for e in store.entries()}
+    scores = {i: scored.score for i, scored in store.summaries(version).items() if i in entries}
+    return [entries[i] for i in alike_to(entry.id, entries, scores, store.submitted)]
 
 
 @app.command("retire")

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import made_of
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
-from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
+from spurious_imagenet.cli.options import ImageSize, MaxLabelProblems, console, progress_bar, say_labels, validated
 
 __all__ = ["command"]
 
@@ -24,6 +26,7 @@ def command(
         str, typer.Option(help="Average over all images of a class, or those the model predicts as it: all, predicted.")
     ] = "all",
     image_size: ImageSize = None,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Find the neural features that add most to each class's logit (SR section 3)."""
     config = validated(NeuronsConfig, top=top, images=images)
@@ -37,10 +40,11 @@ def command(
             classifier.labels,
             config,
             weights_sha256=classifier.weights_sha256,
+            max_label_problems=max_label_problems,
             progress=lambda done, n: bar.update(task, completed=done, total=n),
         )
     bank.save(out)
+    say_labels(labels_of_store([store]))
     for reject in bank.info.rejects:
         console.print(f"  left out: {reject['reason']}", highlight=False, markup=False, soft_wrap=True)
-    classes = bank.table["class_id"].nunique()
-    typer.echo(f"{out}: {len(bank)} neural features of {classes} classes; {len(bank.info.rejects)} classes left out.")
+    typer.echo(f"{out}: {len(bank)} neural features of {made_of(bank, store)}.")

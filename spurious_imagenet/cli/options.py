@@ -11,9 +11,20 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from spurious_imagenet.benchmark.label_problems import LabelCount
 from spurious_imagenet.errors import ConfigError
 
-__all__ = ["Backend", "Device", "ImageSize", "Workers", "console", "progress_bar", "validated"]
+__all__ = [
+    "Backend",
+    "Device",
+    "ImageSize",
+    "MaxLabelProblems",
+    "Workers",
+    "console",
+    "progress_bar",
+    "say_labels",
+    "validated",
+]
 
 #: Progress and remarks go to standard error, results to standard output.
 console = Console(stderr=True)
@@ -23,7 +34,16 @@ Backend = Annotated[
     str, typer.Option(help="How to run: auto, eager, channels-last, compile, onnxruntime, openvino (CPU).")
 ]
 Workers = Annotated[int | None, typer.Option(help="Decoding threads; as many as CPUs if not given.", min=1)]
+MaxLabelProblems = Annotated[
+    float, typer.Option(help="Fail if a larger share of the images has a label that cannot be used.", min=0, max=1)
+]
 ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in place of the model's own.", min=1)]
+
+
+def say_labels(labels: LabelCount) -> None:
+    """Say on standard error which labels could not be used, if any."""
+    if (sentence := labels.sentence()) is not None:
+        console.print(f"warning: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.builders.rankings import RankConfig, RankResult, rank
-from spurious_imagenet.cli.options import console, progress_bar, validated
+from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar, say_labels, validated
 
 __all__ = ["command"]
 
@@ -45,6 +46,7 @@ def command(
         str | None, typer.Option(help="The licence under which you may pass these pixels on.")
     ] = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Sort the images of each class by how strongly they show its spurious features.
 
@@ -63,10 +65,13 @@ def command(
         embed=tuple(embed or ()),
         image_license=image_license,
         allow_pipe=allow_pipe,
+        max_label_problems=max_label_problems,
     )
     with progress_bar("classes") as bar:
         tasks = {s: bar.add_task(s, total=None, note="") for s in config.features}
         result = rank(config, out, progress=lambda s, done, n: bar.update(tasks[s], completed=done, total=n))
+    for labels in result.labels:
+        say_labels(labels)
     _show(result, config)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from spurious_imagenet.builders.shards import ShardManifest, ShardsConfig, pack_shards, verify_manifest
+from spurious_imagenet.builders.shards.folder import ImageFolder
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["shards", "verify_shards"]
@@ -37,6 +38,8 @@ def shards(
     with Progress(*_PROGRESS, console=Console(stderr=True)) as bar:
         task = bar.add_task("images packed", total=None)
         manifest = pack_shards(config, progress=lambda record: bar.advance(task, record.samples))
+    if (reading := ImageFolder(source).reading) is not None:
+        print(reading)
     print(f"{manifest.samples} images in {len(manifest.shards)} shards: {output}")
     for reason, count in sorted(manifest.skipped.items()):
         print(f"{count} files skipped: {reason}")

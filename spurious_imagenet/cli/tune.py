@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.mitigation.tuning import Tuning, tune, write_tuning
 from spurious_imagenet.benchmark.mitigation.tuning_record import Change, MethodRecord, TuningConfig, TuningRecord
 from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.cli.options import Device, progress_bar, validated
+from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import is_unused
 
@@ -59,6 +61,7 @@ def command(
     train_split: Annotated[str, typer.Option(help="The rankings' split of training images.")] = "train",
     val_split: Annotated[str, typer.Option(help="The rankings' split of validation images.")] = "val",
     device: Device = "auto",
+    max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Tune a model's head on the images of lowest spuriosity (SR section 4.3).
 
@@ -86,7 +89,7 @@ def command(
     ranked = Rankings.load(rankings, train_split), Rankings.load(rankings, val_split)
     stores = FeatureStore.open(features), FeatureStore.open(val_features)
     classifier = load_classifier(model, image_size=stores[0].config.preprocess.get("size"))
-    tuning = Tuning(classifier, *stores, ranked, str(rankings), config, device)
+    tuning = Tuning(classifier, *stores, ranked, str(rankings), config, device, max_label_problems)
     with progress_bar("runs") as bar:
         task = bar.add_task("tune", total=None, note="")
         record, head = tune(
@@ -96,12 +99,15 @@ def command(
     record = write_tuning(out, tuning, record, head)
     # A file or a pipe has no width: the table must not be cut there.
     (Console() if Console().is_terminal else Console(width=180)).print(_table(record))
+    for store in stores:
+        say_labels(labels_of_store([store]))
     for line in _remarks(record, out):
         typer.echo(line)
 
 
 def _table(record: TuningRecord) -> Table:
-    title = f"{record.model}: {len(record.gap_classes)} classes, k {record.k}, {record.config.seeds} seeds"
+    seeds = f"{record.config.seeds} seeds{_among(record)}"
+    title = f"{record.model}: {len(record.gap_classes)} classes, k {record.k}, {seeds}"
     table = Table(title=title, title_justify="left")
     for name in ("method", "gap before", "after", "closed", "accuracy before", "after", "other classes", "stopped by"):
         table.add_column(name, justify="left" if name == "method" else "right")
@@ -109,6 +115,12 @@ def _table(record: TuningRecord) -> Table:
         other = f"{m.other_accuracy.difference.value:+.1%}" if m.other_accuracy is not None else "none"
         table.add_row(m.method, *_sides(m.gap), _closed(m), *_sides(m.accuracy), other, _stops(m))
     return table
+
+
+def _among(record: TuningRecord) -> str:
+    if record.present_classes is None or record.model_classes is None:
+        return ""
+    return f", right among {of_classes(record.present_classes, record.model_classes)}"
 
 
 def _stops(m: MethodRecord) -> str:
@@ -138,6 +150,11 @@ def _remarks(record: TuningRecord, out: Path) -> list[str]:
         "intervals of 95 %.",
         f"{out / 'head.safetensors'}: {record.head}; use it as head:{out / 'head.safetensors'}.",
     ]
+    if record.present_classes is not None and record.present_classes != record.model_classes:
+        lines.append(
+            f"The stores have images of {of_classes(record.present_classes, record.model_classes or 0)}: heads are "
+            "tuned and measured among these alone, before and after alike; accuracies among all classes are lower."
+        )
     if record.config.stop_on_reported:
         lines.append("The images reported on also stopped the tuning: these numbers flatter.")
     if record.short_classes:

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.builders import head as head_module
-from spurious_imagenet.builders.head import HeadConfig, HeadFit, fit_head, head_accuracy
+from spurious_imagenet.builders.head import HeadConfig, HeadFit, fit_head
+from spurious_imagenet.builders.head_accuracy import head_accuracy
 from spurious_imagenet.errors import DataError
 
 DIM = 6
@@ -106,7 +107,7 @@ def test_unseen_images_are_classified_and_held_out_ones_foretell_how_well(
 ) -> None:
     unseen = blobs(tmp_path / "val", (300, 300, 300), seed=2)
     features, label = read(unseen)
-    accuracy = head_accuracy(fit.head, fit.class_ids, unseen)
+    accuracy = head_accuracy(fit.head, fit.class_ids, unseen).accuracy
     assert accuracy == (fit.head.logits(features).argmax(axis=1) == label).mean()
     assert accuracy > 0.6
     assert fit.holdout_accuracy is not None
@@ -115,7 +116,7 @@ def test_unseen_images_are_classified_and_held_out_ones_foretell_how_well(
     assert (paper.penalty, paper.holdout_accuracy) == (None, None)
     again = fit_head(store, HeadConfig(recipe="paper"))
     np.testing.assert_array_equal(again.head.weight, paper.head.weight)
-    assert 0.4 < head_accuracy(paper.head, paper.class_ids, unseen) <= accuracy + 0.05
+    assert 0.4 < head_accuracy(paper.head, paper.class_ids, unseen).accuracy <= accuracy + 0.05
 
 
 def test_what_cannot_be_fitted_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_labels_and_objects(meta: bytes, cls: bytes, expected: SampleMetadata) -
         (rb'{"wnid": "\ud800"}', b"", "cannot be parsed"),
         (b'{"wnid": "\xed\xa0\x80"}', b"", "cannot be parsed"),
         (b'{"a": "' + b"x" * (1 << 20) + b'"}', b"", "longer than 1048576"),
-        (b"", b"dog", "'dog', not a class index"),
+        (b"", b"dog", "not a class index: 'dog'"),
         (b"", b"-1", "not a class index"),
         (b"", b"4294967296", "not a class index"),
         (b"", b"1" * 5000, "not a class index"),
@@ -46,7 +46,12 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(meta: bytes, cls: bytes
 
 
 def test_a_class_id_must_be_text() -> None:
-    assert parse_metadata(b'{"class_id": 5}', b"2") == (None, 2, {"class_id": 5}, "class id 5 is not a text")
+    assert parse_metadata(b'{"class_id": 5}', b"2") == (
+        None,
+        2,
+        {"class_id": 5},
+        "the JSON's class id is not a text: 5",
+    )
 
 
 def test_reading_by_path_and_by_open_file(tmp_path: Path) -> None:

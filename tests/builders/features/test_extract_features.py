@@ -194,7 +194,9 @@ def test_labels_come_from_json_or_cls_and_unknown_ones_are_kept_by_name(tmp_path
     for n, (key, files) in enumerate(notes.items()):
         members += [(f"{key}.jpg", jpeg(n)), *((f"{key}.{kind}", data) for kind, data in files)]
     shard = write_tar(tmp_path / "labelled.tar", members)
-    store = run(weights_file(tmp_path / "m.safetensors"), [str(shard)], tmp_path / "store")
+    store = run(weights_file(tmp_path / "m.safetensors"), [str(shard)], tmp_path / "store", max_label_problems=0.2)
+    (problem,) = store.parts[0].receipt.label_problems
+    assert (problem.key, problem.reason) == ("e", ".cls is outside of the model's classes: 4, expected 0 to 3")
     rows = columns(store)
     assert dict(zip(rows["key"], zip(rows["class_id"], rows["label"], strict=True), strict=True)) == {
         "a": ("cup", 2),

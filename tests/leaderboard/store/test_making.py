@@ -39,8 +39,8 @@ def test_the_hashes_are_those_of_an_evaluation(dataset: Path, tmp_path: Path) ->
     assert (made.info.dataset_sha256, made.info.validation_sha256) == (record.dataset_sha256, record.validation_sha256)
     assert made.info.dataset_sha256 == SpuriousDataset(spurious_dataset()).sha256()
     assert made.info.class_names == {c: c.title() for c in CLASSES[:2]}
-    assert len(made.side("validation")) == record.accuracy_images == 13
-    assert {str(n) for n in made.side("validation")["name"]} >= {"a.tar/a-0000", "a.tar/a-0012"}
+    assert len(made.side("validation")) == record.accuracy_images == 12  # a copy counts once
+    assert {str(n) for n in made.side("validation")["name"]} >= {"a.tar/a-0000", "a.tar/a-0011"}
     assert made.info.miners == ()
 
 
