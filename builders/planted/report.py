@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ class CheckReport:
     @property
     def passed(self) -> bool:
         """Whether both shares reach the bar."""
-        return min(self.auc_share, self.purity_share) >= self.bars.share
+        counts = (sum(map(self.found, self.pairs)), sum(map(self.mined, self.pairs)))
+        return min(counts) >= self.required
 
     def found(self, pair: PairResult) -> bool:
         """Whether a pair's AUC reaches the bar."""
@@ -85,12 +87,19 @@ class CheckReport:
         """Whether a pair's purity reaches the bar."""
         return pair.purity is not None and pair.purity >= self.bars.purity
 
+    @property
+    def required(self) -> int:
+        """How many of the pairs must be found, and as many mined."""
+        return math.ceil(self.bars.share * len(self.pairs) - 1e-9)  # 0.9 * 10 is not exactly 9
+
     def summary(self) -> str:
-        """Return the verdict in one sentence."""
+        """Return the verdict in plain words."""
+        count, found, mined = len(self.pairs), sum(map(self.found, self.pairs)), sum(map(self.mined, self.pairs))
         return (
-            f"{self.auc_share:.0%} of {len(self.pairs)} planted cues found (AUC >= {self.bars.auc}), "
-            f"{self.purity_share:.0%} mined (purity >= {self.bars.purity}); both must reach {self.bars.share:.0%}: "
-            f"{'passed' if self.passed else 'MISSED'}."
+            f"{found} of {count} planted cues were found: a component tells images of the cue from images without it "
+            f"(AUC of at least {self.bars.auc}). {mined} of {count} were mined: of the images kept, at least "
+            f"{self.bars.purity:.0%} show the cue without the object. Required: {self.required} of {count} each; "
+            f"{'passed' if self.passed else 'FAILED'}."
         )
 
     def to_markdown(self) -> str:

@@ -215,7 +215,8 @@ def test_the_command_reports_and_exits_by_the_verdict(tmp_path: Path) -> None:
     run = CliRunner().invoke(app, _on_disk(tmp_path / "a", good))
     # The waves' best AUC is 13/14, below the bar, so one of two pairs is missed.
     assert run.exit_code == 1
-    assert "50% of 2 planted cues found" in run.stdout.replace("\n", " ")
+    assert "1 of 2 planted cues were found" in run.stdout.replace("\n", " ")
+    assert "Required: 2 of 2 each; FAILED." in run.stdout.replace("\n", " ")
     written = json.loads((tmp_path / "a/report/check.json").read_text())
     assert (written["auc_share"], written["purity_share"], written["passed"]) == (0.5, 1.0, False)
     assert "| c0 | grass | 60% | 2 | 1.0000 | 2 | 1.000 |" in (tmp_path / "a/report/check.md").read_text()

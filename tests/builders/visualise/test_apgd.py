@@ -14,6 +14,12 @@ from spurious_imagenet.builders.visualise.apgd import checkpoints, maximise, pro
 from spurious_imagenet.errors import ConfigError, DataError, ModelError
 
 
+#: Around a maximum the objective falls with the square of the distance, so values that float32 cannot tell apart belong
+#: to images that differ by its square root, 3e-4 or a few times that, and which of them is met first is up to rounding.
+#: The images of different starts differ by more than ten times this.
+UNDECIDED = 1e-2
+
+
 def starts(count: int, side: int = 4, seed: int = 0) -> Tensor:
     """Images of which some pixels lie on the border of the box."""
     images = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
@@ -71,12 +77,14 @@ def test_projection_is_the_nearest_point_of_ball_and_box(eps: float, spread: flo
 @pytest.mark.parametrize("steps", [1, 5, 40])
 def test_search_is_that_of_the_naive_implementation(eps: float, steps: int) -> None:
     hills, start = Hills(steepness=0.4), starts(5)  # on steeper hills float32 and float64 part ways
+    slope = 1.3 * np.linalg.norm(hills.directions, axis=1).sum()  # no gradient is longer
     found = maximise(hills, start, eps, steps)
     assert hills.evaluations == steps + 1
     for i in range(len(start)):
         image, value = apgd(hills.of_vector, start[i].flatten().double().numpy(), eps, steps)
-        assert float(found.objective[i]) == pytest.approx(value, abs=2e-3)
-        np.testing.assert_allclose(found.images[i].flatten(), image, atol=2e-3)
+        # The float32 search aims at a radius that is shorter by its rounding, about 1e-5: so much lower it may end.
+        assert float(found.objective[i]) == pytest.approx(value, abs=slope * (1e-5 * eps + 1e-6))
+        np.testing.assert_allclose(found.images[i].flatten(), image, atol=UNDECIDED)
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,13 +103,16 @@ def test_results_stay_in_the_set_and_never_below_the_start(eps: float, steps: in
 def test_order_and_size_of_the_batch_do_not_matter() -> None:
     hills, start = Hills(steepness=0.4), starts(9)
     whole = maximise(hills, start, 1.0, 30)
+    between = torch.cdist(whole.images.flatten(1), whole.images.flatten(1), p=math.inf)
+    assert between[~torch.eye(9, dtype=torch.bool)].min() > 10 * UNDECIDED
     order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
     shuffled = maximise(hills, start[order], 1.0, 30)
-    torch.testing.assert_close(shuffled.images, whole.images[order], atol=1e-4, rtol=0)
+    torch.testing.assert_close(shuffled.objective, whole.objective[order], atol=1e-4, rtol=0)
+    torch.testing.assert_close(shuffled.images, whole.images[order], atol=UNDECIDED, rtol=0)
     for i in range(0, 9, 2):
         alone = maximise(hills, start[i : i + 2], 1.0, 30)
-        torch.testing.assert_close(alone.images, whole.images[i : i + 2], atol=1e-4, rtol=0)
         torch.testing.assert_close(alone.objective, whole.objective[i : i + 2], atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone.images, whole.images[i : i + 2], atol=UNDECIDED, rtol=0)
 
 
 def test_a_ball_of_radius_zero_holds_its_centre_alone() -> None:
