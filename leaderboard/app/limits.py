@@ -96,10 +96,6 @@ def too_many_uploads(rate: TokenBucket) -> str:
     return f"too many uploads from one address: expected at most {rate.most:.0f} a minute."
 
 
-class _TooLargeError(Exception):
-    pass
-
-
 class Gate:
     """ASGI middleware that refuses what is too large, too often or not meant for strangers, each in one sentence.
 
@@ -172,22 +168,19 @@ class Gate:
 
         async def counted() -> Message:
             nonlocal read
-            message = await receive()
+            message = {"type": "http.disconnect"} if read > most else await receive()
             read += len(message.get("body", b""))
-            if read > most:
-                raise _TooLargeError
-            return message
+            return message if read <= most else {"type": "http.disconnect"}  # to the app its sender has gone
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if started or read <= most:  # what the app says of half a body is not the answer
+                started = True
+                await send(message)
 
-        try:
-            await self.app(scope, counted, noted)
-        except _TooLargeError:
-            if not started:
-                await _refuse(receive, send, 413, _too_large(most), drained=most)
+        await self.app(scope, counted, noted)
+        if read > most and not started:
+            await _refuse(receive, send, 413, _too_large(most), drained=most)
 
 
 def _too_large(most: int) -> str:

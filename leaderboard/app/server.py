@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.app.checker import CheckerConfig, Outcome
@@ -137,6 +138,8 @@ def _add_pages(app: FastAPI, live: LiveSite) -> None:
     async def headers(request: Request, proceed: Any) -> Response:
         try:
             response: Response = await proceed(request)
+        except ClientDisconnect:  # whoever sent this has gone, or is told by the gate that it is too large
+            response = Response(status_code=400)
         except Exception:
             _LOG.exception("%s could not be answered", request.url.path)
             response = Response(

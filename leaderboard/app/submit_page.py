@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ footer { display: none !important; }
 .gradio-container { max-width: 760px !important; margin: 0 auto !important; }
 #problems textarea { font-size: .95rem; line-height: 1.5; }
 """
-#: Read when gradio is imported and when a page is made: nothing is told to anyone.
+#: Read when gradio is imported and when a page is made: nothing is told to anyone. Its folder for files, of which it
+#: gets none, is one of the server's own too: the usual one may be another user's.
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
 _OPTIONAL = ("link", "architecture", "notes")
 
@@ -54,7 +56,8 @@ def mount_submit_page(
     Raises:
         ConfigError: Gradio is not installed.
     """
-    with _environment(_QUIET):
+    folder = tempfile.TemporaryDirectory(prefix="spurious-board-")
+    with _environment({**_QUIET, "GRADIO_TEMP_DIR": folder.name}):
         try:
             import gradio as gr
         except ImportError as error:
@@ -66,6 +69,7 @@ def mount_submit_page(
                 _request_form(gr, request)
         page.queue(max_size=queue, api_open=False)
         _mount(gr, app, page, upload)
+    app.state.gradio_folder = folder  # it goes with the server
     return {
         number: tuple("file" if isinstance(field, gr.File) else "text" for field in form.inputs)
         for number, form in page.fns.items()
