@@ -134,8 +134,8 @@ class SubmitGuard:
             await self._refusal(client, _NO_UPLOAD)(scope, receive, send)
             return
         body = sent.without_file()
-        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-length"]
-        headers.append((b"content-length", str(len(body)).encode()))
+        own = {b"content-length": str(len(body)).encode(), b"content-type": b"application/json"}
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() not in own] + list(own.items())
         inner = {**scope, "headers": headers, "query_string": b"", HANDED_IN: kept and kept.file}
         status = await _status_of(self.app, inner, _replayed(body, receive), send)
         if reference is not None and kept is not None and status != 200:  # nobody took it: too many wait
