@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Gate", "GateLimits", "TokenBucket"]
+__all__ = ["Asgi", "Gate", "GateLimits", "Message", "Receive", "Scope", "Send", "TokenBucket", "too_many_uploads"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,10 +20,13 @@ Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: What the submit page needs of the library that it is made with; everything else of it does not exist here, such as
-#: reading files by their path, running named functions, or fetching addresses for a visitor.
+#: reading files by their path, running named functions, or fetching addresses for a visitor. The library's own files
+#: are asked for by names that lead down alone.
+_NAME = r"[\w@+~-][\w.@+~-]*"
 _SUBMIT_GET = re.compile(
-    r"/submit/(|config/?|theme\.css|favicon\.ico|manifest\.json|assets/.*|static/.*|svelte/.*|"
-    r"gradio_api/(startup-events|heartbeat/\w+|queue/data|upload_progress|info/?|app_id/?))"
+    rf"/submit/(|config/?|theme\.css|favicon\.ico|manifest\.json|(assets|static|svelte)(/{_NAME})+|"
+    r"gradio_api/(startup-events|heartbeat/\w+|queue/data|upload_progress|info/?|app_id/?))",
+    re.ASCII,
 )
 _SUBMIT_POST = re.compile(r"/submit/gradio_api/(upload|queue/join|reset/?|cancel)")
 _UPLOADS = ("/submit/gradio_api/upload", "/api/submissions")
@@ -53,6 +56,10 @@ class GateLimits:
     uploads_at_once: int = 4
     proxies: int = 0
     hosts: frozenset[str] | None = None
+
+    def rate(self) -> TokenBucket:
+        """Return what counts the uploads of each client."""
+        return TokenBucket(self.uploads_a_minute, 60)
 
     @staticmethod
     def this_machine(*more: str) -> frozenset[str]:
@@ -84,8 +91,9 @@ class TokenBucket:
         return taken
 
 
-class _TooLargeError(Exception):
-    pass
+def too_many_uploads(rate: TokenBucket) -> str:
+    """Say that a client has none left."""
+    return f"too many uploads from one address: expected at most {rate.most:.0f} a minute."
 
 
 class Gate:
@@ -94,12 +102,13 @@ class Gate:
     Args:
         app: What is behind it.
         limits: How much is taken.
+        rate: Uploads of each client, if something behind takes from them too.
     """
 
-    def __init__(self, app: Asgi, limits: GateLimits) -> None:
+    def __init__(self, app: Asgi, limits: GateLimits, rate: TokenBucket | None = None) -> None:
         self.app, self.limits = app, limits
         self._uploading = 0
-        self._uploads = TokenBucket(limits.uploads_a_minute, 60)
+        self._uploads = rate or limits.rate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the app behind answer it."""
@@ -150,8 +159,7 @@ class Gate:
         if upload and self._uploading >= self.limits.uploads_at_once:
             return 503, "too many uploads at once: try again in a minute."
         if upload and not self._uploads.take(client):
-            each = self.limits.uploads_a_minute
-            return 429, f"too many uploads from one address: expected at most {each} a minute."
+            return 429, too_many_uploads(self._uploads)
         return None
 
     async def _within(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
@@ -160,22 +168,19 @@ class Gate:
 
         async def counted() -> Message:
             nonlocal read
-            message = await receive()
+            message = {"type": "http.disconnect"} if read > most else await receive()
             read += len(message.get("body", b""))
-            if read > most:
-                raise _TooLargeError
-            return message
+            return message if read <= most else {"type": "http.disconnect"}  # to the app its sender has gone
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if started or read <= most:  # what the app says of half a body is not the answer
+                started = True
+                await send(message)
 
-        try:
-            await self.app(scope, counted, noted)
-        except _TooLargeError:
-            if not started:
-                await _refuse(receive, send, 413, _too_large(most), drained=most)
+        await self.app(scope, counted, noted)
+        if read > most and not started:
+            await _refuse(receive, send, 413, _too_large(most), drained=most)
 
 
 def _too_large(most: int) -> str:

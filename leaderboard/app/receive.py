@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import queue
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spurious_imagenet.leaderboard.app.checker import Checker, CheckerConfig, Outcome
 from spurious_imagenet.leaderboard.app.limits import TokenBucket
 from spurious_imagenet.leaderboard.store.store import Store
 
-__all__ = ["Receiver"]
+__all__ = ["Receiver", "place_for_one"]
 
 _LOG = logging.getLogger(__name__)
 _BUSY = "the board is busy with other submissions: try again in a minute."
@@ -42,6 +45,13 @@ class Receiver:
         """Check a file, and if nothing is wrong add it to the board."""
         return self._with_checker(lambda checker: checker.submission(path))
 
+    def handed_in(self, file: IO[bytes]) -> Outcome:
+        """Check an open file, and if nothing is wrong add it to the board; the file is closed."""
+        with place_for_one() as path:
+            with file, path.open("xb") as copy:
+                shutil.copyfileobj(file, copy)
+            return self.submission(path)
+
     def request(self, fields: dict[str, Any], client: str) -> Outcome:
         """Ask for a model with published weights to be run; empty fields count as left out."""
         if not self._requests.take(client):
@@ -61,3 +71,10 @@ class Receiver:
         if outcome.log:
             _LOG.error("%s", outcome.log)
         return outcome
+
+
+@contextmanager
+def place_for_one() -> Iterator[Path]:
+    """Yield where a submission may be written for as long as it is in work, in a folder that is open to nobody else."""
+    with tempfile.TemporaryDirectory(prefix="spurious-board-") as folder:
+        yield Path(folder) / "submission.zip"

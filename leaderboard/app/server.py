@@ -5,25 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.app.checker import CheckerConfig, Outcome
+from spurious_imagenet.leaderboard.app.guard import SubmitGuard
 from spurious_imagenet.leaderboard.app.limits import Asgi, Gate, GateLimits
 from spurious_imagenet.leaderboard.app.live import LiveSite
-from spurious_imagenet.leaderboard.app.receive import Receiver
+from spurious_imagenet.leaderboard.app.receive import Receiver, place_for_one
 from spurious_imagenet.leaderboard.app.submit_page import mount_submit_page
+from spurious_imagenet.leaderboard.app.uploads import Uploads
 from spurious_imagenet.leaderboard.pages.rendering import POLICY
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.submission.problems import Limits
@@ -93,23 +95,25 @@ def board_app(store: Store, config: ServeConfig = ServeConfig()) -> Asgi:
     """
     live = LiveSite(store, submit=config.submit)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    rate, inner = config.gate.rate(), cast(Asgi, app)
     if config.submit:
         limits = Limits(upload=config.gate.upload)
         receiver = Receiver(store, CheckerConfig(limits), config.checked_at_once, config.requests_an_hour)
         _add_api(app, receiver)
-        mount_submit_page(
+        forms = mount_submit_page(
             app,
-            receiver.submission,
+            receiver.handed_in,
             receiver.request if config.requests else None,
             name=live.site().board.version.info.name,
             upload=limits.upload,
             queue=4 * config.checked_at_once,
         )
+        inner = SubmitGuard(inner, Uploads(), forms, rate)
     _add_pages(app, live)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
     here = config.host in {"127.0.0.1", "localhost", "::1"}
     hosts = GateLimits.this_machine(*config.hostnames) if here else None
-    return Gate(app, replace(config.gate, hosts=hosts))
+    return Gate(inner, replace(config.gate, hosts=hosts), rate)
 
 
 def _add_pages(app: FastAPI, live: LiveSite) -> None:
@@ -134,6 +138,8 @@ def _add_pages(app: FastAPI, live: LiveSite) -> None:
     async def headers(request: Request, proceed: Any) -> Response:
         try:
             response: Response = await proceed(request)
+        except ClientDisconnect:  # whoever sent this has gone, or is told by the gate that it is too large
+            response = Response(status_code=400)
         except Exception:
             _LOG.exception("%s could not be answered", request.url.path)
             response = Response(
@@ -158,7 +164,7 @@ def _add_api(app: FastAPI, receiver: Receiver) -> None:
     @app.post("/api/submissions", include_in_schema=False)
     async def submissions(request: Request) -> JSONResponse:
         """Take a zip as the request's body."""
-        with _spooled() as path:
+        with place_for_one() as path:
             await _write(path, request.stream())
             outcome = await run_in_threadpool(receiver.submission, path)
         return _answer(outcome)
@@ -168,12 +174,6 @@ def _answer(outcome: Outcome) -> JSONResponse:
     if outcome.id is None:
         return JSONResponse({"entry": None, "problems": outcome.sentences}, 503 if outcome.busy else 422)
     return JSONResponse({"entry": outcome.id, "page": f"models/{outcome.id}.html", "remarks": outcome.sentences})
-
-
-@contextmanager
-def _spooled() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="spurious-board-") as folder:
-        yield Path(folder) / "submission.zip"
 
 
 async def _write(path: Path, blocks: AsyncIterator[bytes]) -> None:
@@ -193,6 +193,22 @@ class _WithoutTokens(logging.Filter):
         return True
 
 
+@contextmanager
+def _logged_without_tokens(*names: str) -> Iterator[None]:
+    """Let loggers write to the terminal, without what nobody should read there, for as long as the context lasts."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_WithoutTokens())
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+
+
 def serve_board(url: str | Path, config: ServeConfig | None = None) -> None:
     """Serve a board until it is interrupted.
 
@@ -206,20 +222,16 @@ def serve_board(url: str | Path, config: ServeConfig | None = None) -> None:
     """
     chosen = config or ServeConfig.of_environment()
     app = board_app(Store(url), chosen)
-    handler = logging.StreamHandler()
-    handler.addFilter(_WithoutTokens())
-    for name in ("spurious_imagenet", "uvicorn.error", "gradio"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-    uvicorn.run(
-        app,
-        host=chosen.host,
-        port=chosen.port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=200,
-        timeout_keep_alive=10,
-        ws="none",
-    )
+    with _logged_without_tokens("spurious_imagenet", "uvicorn.error", "gradio"):
+        uvicorn.run(
+            app,
+            host=chosen.host,
+            port=chosen.port,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=200,
+            timeout_keep_alive=10,
+            ws="none",
+        )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.app.checker import Outcome
+from spurious_imagenet.leaderboard.app.guard import FieldKind
+from spurious_imagenet.leaderboard.app.uploads import HANDED_IN
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -22,45 +25,71 @@ footer { display: none !important; }
 .gradio-container { max-width: 760px !important; margin: 0 auto !important; }
 #problems textarea { font-size: .95rem; line-height: 1.5; }
 """
-#: Files that were uploaded and never handed in are deleted after an hour.
-_FORGET = (600, 3600)
+#: Read when gradio is imported and when a page is made: nothing is told to anyone. Its folder for files, of which it
+#: gets none, is one of the server's own too: the usual one may be another user's.
+_QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
 _OPTIONAL = ("link", "architecture", "notes")
 
 
 def mount_submit_page(
     app: FastAPI,
-    submit: Callable[[str], Outcome],
+    submit: Callable[[IO[bytes]], Outcome],
     request: Callable[[dict[str, Any], str], Outcome] | None,
     *,
     name: str,
     upload: int,
     queue: int,
-) -> None:
-    """Mount the page at ``/submit``.
+) -> dict[int, tuple[FieldKind, ...]]:
+    """Mount the page at ``/submit``, to be served behind :class:`~spurious_imagenet.leaderboard.app.guard.SubmitGuard`.
 
     Args:
         app: The server.
-        submit: What to do with the path of an uploaded file.
+        submit: What to do with an uploaded file, which is open.
         request: What to do with the fields of a request and its sender's address; None if models cannot be asked for.
         name: Of the benchmark.
         upload: Bytes of the largest upload.
         queue: Submissions that may wait.
 
+    Returns:
+        What the fields of the page's forms hold, by the number of the form.
+
     Raises:
         ConfigError: Gradio is not installed.
     """
-    # Read when gradio is imported: nothing is told to anyone.
-    os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", GRADIO_SHARE="False")
+    folder = tempfile.TemporaryDirectory(prefix="spurious-board-")
+    with _environment({**_QUIET, "GRADIO_TEMP_DIR": folder.name}):
+        try:
+            import gradio as gr
+        except ImportError as error:
+            raise ConfigError("the submit page needs gradio: pip install 'spurious-imagenet[leaderboard]'.") from error
+        with gr.Blocks(analytics_enabled=False, title=f"Submit · {name}") as page:
+            gr.Markdown("[← Back to the ranking](../index.html)\n\n# Submit an entry")
+            _submission_form(gr, submit, upload)
+            if request is not None:
+                _request_form(gr, request)
+        page.queue(max_size=queue, api_open=False)
+        _mount(gr, app, page, upload)
+    app.state.gradio_folder = folder  # it goes with the server
+    return {
+        number: tuple("file" if isinstance(field, gr.File) else "text" for field in form.inputs)
+        for number, form in page.fns.items()
+    }
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for as long as the context lasts."""
+    before = {name: os.environ.pop(name) for name in values if name in os.environ}
+    os.environ.update(values)
     try:
-        import gradio as gr
-    except ImportError as error:
-        raise ConfigError("the submit page needs gradio: pip install 'spurious-imagenet[leaderboard]'.") from error
-    with gr.Blocks(analytics_enabled=False, title=f"Submit · {name}", delete_cache=_FORGET) as page:
-        gr.Markdown("[← Back to the ranking](../index.html)\n\n# Submit an entry")
-        _submission_form(gr, submit, upload)
-        if request is not None:
-            _request_form(gr, request)
-    page.queue(max_size=queue, api_open=False)
+        yield
+    finally:
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _mount(gr: Any, app: FastAPI, page: Any, upload: int) -> None:
     fonts = ["system-ui", "sans-serif"]
     gr.mount_gradio_app(
         app,
@@ -71,15 +100,17 @@ def mount_submit_page(
         show_error=False,
         max_file_size=upload,
         allowed_paths=[],
+        blocked_paths=["/"],
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
         theme=gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"]),
         css=_STYLE,
     )
+    page.has_launched = True  # from then on gradio checks paths itself, of which every one is blocked
 
 
-def _submission_form(gr: Any, receive: Callable[[str], Outcome], upload: int) -> None:
+def _submission_form(gr: Any, receive: Callable[[IO[bytes]], Outcome], upload: int) -> None:
     gr.Markdown(
         f"Upload the zip that `spurious submit make` wrote (at most {upload / (1 << 20):.0f} MiB). It is checked "
         "as `spurious submit check` does, scored from its predictions, and added to the board at once."
@@ -90,11 +121,13 @@ def _submission_form(gr: Any, receive: Callable[[str], Outcome], upload: int) ->
     # Sentences quote what was submitted: they are shown as plain text, not as markup.
     sentences = gr.Textbox(visible=False, interactive=False, lines=3, max_lines=30, elem_id="problems")
 
-    def submit(path: str | None) -> tuple[Any, Any, Any]:
-        outcome = _received(receive, path)
+    def submit(asked: Any, _: None) -> tuple[Any, Any, Any]:
+        outcome = _received(receive, asked.request.scope.get(HANDED_IN))
         accepted = f"### Accepted\n\n[Open the entry](../models/{outcome.id}.html)"
         return *_said(gr, outcome, accepted), gr.File(value=None)
 
+    # Gradio passes who asks to the parameter of this type, which has a name only where gradio is there.
+    submit.__annotations__["asked"] = gr.Request
     button.click(
         submit, file, [title, sentences, file], concurrency_limit=1, trigger_mode="once", api_visibility="private"
     )
@@ -136,7 +169,6 @@ def _request_form(gr: Any, ask: Callable[[dict[str, Any], str], Outcome]) -> Non
         outcome = _caught(lambda: ask(given, client))
         return _said(gr, outcome, f"### Asked\n\nIt is request {(outcome.id or '')[:12]} of [these](../requests.html).")
 
-    # Gradio passes who asks to the parameter of this type, which has a name only where gradio is there.
     request.__annotations__["asked"] = gr.Request
     button.click(
         request, list(fields.values()), [title, sentences], concurrency_limit=1, trigger_mode="once",
@@ -151,13 +183,10 @@ def _said(gr: Any, outcome: Outcome, accepted: str) -> tuple[Any, Any]:
     return gr.Markdown(said, visible=True), gr.Textbox(text, label=label, visible=bool(text))
 
 
-def _received(receive: Callable[[str], Outcome], path: str | None) -> Outcome:
-    if path is None:
+def _received(receive: Callable[[IO[bytes]], Outcome], file: IO[bytes] | None) -> Outcome:
+    if file is None:
         return Outcome(None, ("no file was uploaded: expected a zip.",))
-    try:
-        return _caught(lambda: receive(path))
-    finally:
-        Path(path).unlink(missing_ok=True)
+    return _caught(lambda: receive(file))
 
 
 def _caught(take: Callable[[], Outcome]) -> Outcome:
