@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.leaderboard_serve import export, serve, space
 from spurious_imagenet.cli.leaderboard_show import say_broken, show
 from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, worker
@@ -19,7 +20,7 @@ from spurious_imagenet.leaderboard.store.store import Store
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 Board = Annotated[
     str, typer.Argument(metavar="BOARD", help="Folder or address of the leaderboard, such as s3://… or hf://….")

@@ -16,13 +16,14 @@ from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
 from spurious_imagenet.builders.planted.config import WRONG_LABELS
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import progress_bar, validated
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_path
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 Processes = Annotated[int, typer.Option(help="Processes at work; the outputs do not depend on it.", min=1)]
 

@@ -23,13 +23,14 @@ from spurious_imagenet.builders.review.sheets import (
     import_adjudications,
     import_sheet,
 )
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import console, validated
 from spurious_imagenet.cli.review_open import command as open_command
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 ReviewPath = Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of the review.")]
 Labeler = Annotated[str, typer.Option(help="One of the review's labelers.")]

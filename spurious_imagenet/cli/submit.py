@@ -12,6 +12,7 @@ from spurious_imagenet.benchmark.evaluation import evaluate
 from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.manifest import manifest_of
 from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import Backend, Device, Workers, console
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.submission.check import check_submission
@@ -20,7 +21,7 @@ from spurious_imagenet.leaderboard.submission.write import write_submission
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 
 @app.callback()
