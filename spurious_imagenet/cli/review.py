@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from spurious_imagenet.builders.review.agreement import Agreement
 from spurious_imagenet.builders.review.consensus import State
@@ -26,6 +24,7 @@ from spurious_imagenet.builders.review.sheets import (
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import console, validated
 from spurious_imagenet.cli.review_open import command as open_command
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["app"]
@@ -243,14 +242,13 @@ def _say_imported(path: Path, done: Imported) -> None:
 
 
 def _show_status(found: ReviewStatus) -> None:
-    table = Table(title=found.name, title_justify="left")
-    for header in ("labeler", "items", "done", "begun", "a minute", "known answers"):
-        table.add_column(header, justify="left" if header == "labeler" else "right")
+    headers = ("labeler", "items", "done", "begun", "a minute", "known answers")
+    sheet = Sheet(headers, {"labeler"}, found.name)
     for who in found.labelers:
         pace = "" if who.per_minute is None else f"{who.per_minute:.1f}"
         gold = f"{who.gold.judged - len(who.gold.failed)} of {who.gold.judged}" if who.gold.judged else ""
-        table.add_row(who.labeler, str(who.items), str(who.done), str(who.partial), pace, gold)
-    Console().print(table)
+        sheet.row(who.labeler, str(who.items), str(who.done), str(who.partial), pace, gold)
+    sheet.print()
     for who in found.labelers:
         if who.gold.warning:
             console.print(f"warning: {who.gold.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -271,13 +269,11 @@ def _list_disagreements(review: Review, as_json: bool) -> None:
 
 
 def _show_agreement(found: Sequence[Agreement]) -> None:
-    table = Table(title="agreement", title_justify="left")
-    for header in ("scope", "items", "agreed", "measure", "value"):
-        table.add_column(header, justify="right" if header in {"items", "agreed"} else "left")
+    sheet = Sheet(("scope", "items", "agreed", "measure", "value"), {"scope", "measure", "value"}, "agreement")
     for one in found:
         value = one.undefined if one.value is None else f"{one.value:.3f}"
-        table.add_row(one.scope, str(one.items), str(one.agreed), one.measure, value)
-    Console().print(table)
+        sheet.row(one.scope, str(one.items), str(one.agreed), one.measure, value)
+    sheet.print()
 
 
 def _print_json(value: Any) -> None:
