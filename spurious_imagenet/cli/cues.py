@@ -20,7 +20,7 @@ from spurious_imagenet.builders.cues.gaps import CueGap, cue_gaps, with_gaps
 from spurious_imagenet.builders.cues.suggest import suggest
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
-from spurious_imagenet.cli.options import ImageSize
+from spurious_imagenet.cli.options import ImageSize, working
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
@@ -61,7 +61,8 @@ def command(
         raise ConfigError("--align and --align-to go together: expected features of the same images by both models.")
     classifier = load_classifier(model, image_size=image_size)
     given = _given(text, class_id, cues, classifier.labels)
-    embedded = text_embeddings(classifier, [cue.text for cue in given], prompt)
+    with working(f"embedding {len(given)} texts"):
+        embedded = text_embeddings(classifier, [cue.text for cue in given], prompt)
     bank = cue_bank(
         given, embedded, classifier.labels, store_config(classifier, FeaturesConfig(model=model, shards=("-",))), prompt
     )
@@ -76,7 +77,8 @@ def command(
         )
     if features:
         stores = [FeatureStore.open(path) for path in features]
-        gaps = cue_gaps(bank, stores, _by_model([FeatureStore.open(path) for path in measure or features]), k=k)
+        with working("measuring gaps"):
+            gaps = cue_gaps(bank, stores, _by_model([FeatureStore.open(path) for path in measure or features]), k=k)
         bank = with_gaps(bank, gaps)
     bank.save(out)
     if features:

@@ -7,11 +7,20 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.evaluation import evaluate
+from spurious_imagenet.benchmark.evaluation import evaluate, short_name
 from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means
 from spurious_imagenet.benchmark.sweep import SweepConfig, SweepResult, read_models, run_sweep
-from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, console, progress_bar, validated
+from spurious_imagenet.cli.options import (
+    Backend,
+    Device,
+    ImageSize,
+    Workers,
+    console,
+    image_counter,
+    progress_bar,
+    validated,
+)
 from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError, DataError
 
@@ -69,20 +78,22 @@ def command(
         return
     if protocol is None or len(protocol) != 1:
         raise ConfigError("--model needs one --protocol: paper (as published) or standard (the model's own transform).")
-    record = evaluate(
-        str(model),
-        dataset,
-        val,
-        protocol=protocol[0],
-        image_size=image_size,
-        device=device,
-        backend=backend,
-        workers=workers,
-        outputs=outputs,
-        rankings=rankings,
-        resamples=resamples,
-        seed=seed,
-    ).save(out)
+    with image_counter(short_name(str(model))) as count:
+        record = evaluate(
+            str(model),
+            dataset,
+            val,
+            protocol=protocol[0],
+            image_size=image_size,
+            device=device,
+            backend=backend,
+            workers=workers,
+            outputs=outputs,
+            rankings=rankings,
+            resamples=resamples,
+            seed=seed,
+            progress=count,
+        ).save(out)
     _remarks([record])
     _print(_table(record), _LEGEND, f"{_whole(record)}\nprotocol {record.protocol.value}, record {out}")
 

@@ -18,6 +18,7 @@ from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import EvalRecord, Interval
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.cli.options import working
 from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError
 
@@ -48,9 +49,10 @@ def command(
     models: list[tuple[str, FeatureStore | EvalRecord]] = [*_stored(features or ()), *_recorded(records or ())]
     _check_names([name for name, _ in models])
     read = ((name, _read(source)) for name, source in models)
-    found = compare(
-        read, Rankings.load(rankings, split), k=k, resamples=resamples, seed=seed, where=f"{rankings} ({split})"
-    )
+    with working("comparing models"):
+        found = compare(
+            read, Rankings.load(rankings, split), k=k, resamples=resamples, seed=seed, where=f"{rankings} ({split})"
+        )
     found.save(out)
     _models_table(found).print()
     _classes_table(found).print()

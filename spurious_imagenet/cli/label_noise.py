@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spurious_imagenet.builders.label_noise import FlagRule, LabelNoiseConfig
-from spurious_imagenet.cli.options import validated
+from spurious_imagenet.cli.options import validated, working
 from spurious_imagenet.cli.tables import Sheet
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def command(
         crops=crops,
         model=model,
     )
-    report = find_label_noise(config, out)
+    with working("looking for wrong labels"):
+        report = find_label_noise(config, out)
     _show(report)
     typer.echo(f"{out}: {report.summary}")
 

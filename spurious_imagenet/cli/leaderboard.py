@@ -11,7 +11,7 @@ from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.leaderboard_serve import export, serve, space
 from spurious_imagenet.cli.leaderboard_show import say_broken, show
 from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, worker
-from spurious_imagenet.cli.options import console, progress_bar
+from spurious_imagenet.cli.options import console, progress_bar, working
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.store.rescore import RescoreReport, rescore, score_under
@@ -59,19 +59,20 @@ def init(
     from spurious_imagenet.leaderboard.store.making import make_version
 
     ids = None if labels is None else _lines(labels)
-    made, pictures = make_version(
-        dataset,
-        val,
-        rankings=rankings,
-        boards=boards,
-        version=version,
-        name=name,
-        labels=None if ids is None else label_space_for(len(ids), class_ids=ids),
-        gap_k=gap_k,
-        resamples=resamples,
-        seed=seed,
-    )
-    Store(board, create=True).add_version(made, pictures)
+    with working("reading the dataset and its validation images"):
+        made, pictures = make_version(
+            dataset,
+            val,
+            rankings=rankings,
+            boards=boards,
+            version=version,
+            name=name,
+            labels=None if ids is None else label_space_for(len(ids), class_ids=ids),
+            gap_k=gap_k,
+            resamples=resamples,
+            seed=seed,
+        )
+        Store(board, create=True).add_version(made, pictures)
     info = made.info
     typer.echo(
         f"{board}: {info.name} {info.version}, {len(made.side('spurious'))} spurious images of {len(info.class_names)} "

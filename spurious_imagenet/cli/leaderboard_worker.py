@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.cli.options import Backend, Device, Workers, console
+from spurious_imagenet.cli.options import Backend, Device, Workers, console, working
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.store.store import Store
@@ -119,7 +119,8 @@ def verify(
     if len(found) != 1:
         raise StoreError(f"{board} has {len(found)} entries whose id begins with {entry!r}: expected exactly one.")
     place = Workplace(dataset, val, tuple(allow_scheme or ()), None, device, backend, workers)
-    said = verify_entry(store, found[0], place, images=images, seed=seed, tolerance=tolerance, model=model)
+    with working(f"running the model again on {images} images"):
+        said = verify_entry(store, found[0], place, images=images, seed=seed, tolerance=tolerance, model=model)
     if not said.verified:
         console.print(f"{found[0][:12]}: not verified: {said.reason}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1)

@@ -1,22 +1,26 @@
-"""Options that several subcommands share, and their progress display."""
+"""Options that several subcommands share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from spurious_imagenet.cli.progress import console, image_counter, progress_bar, working
 from spurious_imagenet.errors import ConfigError
 
-__all__ = ["Backend", "Device", "ImageSize", "Workers", "console", "progress_bar", "validated"]
-
-#: Progress and remarks go to standard error, results to standard output.
-console = Console(stderr=True)
+__all__ = [
+    "Backend",
+    "Device",
+    "ImageSize",
+    "Workers",
+    "console",
+    "image_counter",
+    "progress_bar",
+    "validated",
+    "working",
+]
 
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:N, mps.")]
 Backend = Annotated[
@@ -24,22 +28,6 @@ Backend = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Decoding threads; as many as CPUs if not given.", min=1)]
 ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in place of the model's own.", min=1)]
-
-
-@contextmanager
-def progress_bar(unit: str) -> Iterator[Progress]:
-    """Show a progress bar on standard error; each task may set the field ``note``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        # Time left while running, time taken at the end.
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield progress
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

@@ -22,7 +22,7 @@ from spurious_imagenet.builders.review.sheets import (
     import_sheet,
 )
 from spurious_imagenet.cli.groups import plain_typer
-from spurious_imagenet.cli.options import console, validated
+from spurious_imagenet.cli.options import console, validated, working
 from spurious_imagenet.cli.review_open import command as open_command
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
@@ -82,15 +82,16 @@ def create(
         per_concept=per_concept,
         allow_pipe=allow_pipe,
     )
-    review = make_review(
-        source,
-        out,
-        name=name or out.resolve().name,
-        labelers=[part.strip() for part in labelers.split(",")],
-        per_item=per_item,
-        seed=seed,
-        gold_tolerance=gold_tolerance,
-    )
+    with working("reading the items"):
+        review = make_review(
+            source,
+            out,
+            name=name or out.resolve().name,
+            labelers=[part.strip() for part in labelers.split(",")],
+            per_item=per_item,
+            seed=seed,
+            gold_tolerance=gold_tolerance,
+        )
     known = sum(item.gold is not None for item in review.items.values())
     loads = ", ".join(f"{who} {len(review.queue(who))}" for who in review.labelers)
     typer.echo(f"{out}: {len(review.items)} items, {known} of them with known answers; {loads}.")

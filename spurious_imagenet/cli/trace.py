@@ -11,7 +11,7 @@ from rich.text import Text
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.trace import Evidence, Trace, find_image, trace
-from spurious_imagenet.cli.options import ImageSize
+from spurious_imagenet.cli.options import ImageSize, working
 from spurious_imagenet.cli.tables import Sheet, plain, results
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_path
@@ -43,7 +43,8 @@ def command(
     """Walk back from a published image to verdicts, votes, α, shard and weights, checking what can be checked."""
     found = find_image(image, dataset, concept)
     at_hand = _at_hand(shards, candidates, bank, tuple(model or ()), image_size, allow_pipe)
-    traced = trace(found, dataset, at_hand=at_hand)
+    with working("checking what is at hand"):
+        traced = trace(found, dataset, at_hand=at_hand)
     if out is not None:
         with atomic_path(out) as temporary:
             temporary.write_bytes(found.row["image"]["bytes"])

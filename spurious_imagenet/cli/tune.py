@@ -64,6 +64,9 @@ def command(
 
     Each half of the validation images decides when the tunings stop that are reported on the other half. Use the
     result as head:PATH, or as a mitigation of `spurious evaluate`.
+
+    Takes minutes: one run for each method, seed and half, of --max-steps steps at most. It says how long after the
+    first of them; without --baselines it is a third.
     """
     config = validated(
         TuningConfig,
