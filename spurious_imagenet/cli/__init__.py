@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from spurious_imagenet.cli.extras import missing_extra
 from spurious_imagenet.cli.groups import CommandGroup, InterruptedByUser, UsageError, plain_typer
 from spurious_imagenet.errors import SpuriousImagenetError
 
@@ -116,6 +117,10 @@ def main() -> None:
         _fail(str(error), code=2)
     except SpuriousImagenetError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (said := missing_extra(error)) is None:
+            raise
+        _fail(said)
     except OSError as error:
         if error.errno == errno.EPIPE:
             _stop_writing()
