@@ -1,18 +1,20 @@
 # Everything a fresh machine with Python 3.11 needs: `make demo` runs the main job, `make test` checks it.
+# Uses uv where it is there, else pip. TORCH=cpu|cuda|auto chooses torch's build, LOCKED=1 the versions of install/lock.txt.
 PYTHON ?= python3.11
+TORCH ?= auto
+LOCKED ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 STAMP := $(VENV)/.installed
 TYPES := build/types/spurious_imagenet
 
-.PHONY: install demo mend board test test-fast check format clean
+.PHONY: install lock demo mend board test test-fast check format clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e ".[dev]"
+	TORCH=$(TORCH) LOCKED=$(LOCKED) install/environment.sh $(VENV) $(PYTHON)
 	$(MAKE) --no-print-directory $(TYPES)/.linked
 	touch $@
 
@@ -23,6 +25,13 @@ $(TYPES)/.linked: Makefile
 	for f in spurious_imagenet/*.py spurious_imagenet/py.typed; do ln -sf ../../../$$f $(TYPES)/; done
 	ln -sfn ../../../spurious_imagenet/cli $(TYPES)/cli
 	touch $@
+
+# Locks what is installed and tested now. A file of hosts and addresses would be wrong behind another index: none is named.
+lock: install
+	uv pip freeze --quiet --python $(BIN)/python --exclude-editable | sed 's/+[a-z0-9.]*$$//' > build/frozen.txt
+	uv pip compile --quiet --universal --python-version 3.11.5 --generate-hashes --no-annotate --no-header \
+	    --extra dev --constraint build/frozen.txt pyproject.toml --output-file build/lock-all.txt
+	$(BIN)/python install/split_lock.py build/lock-all.txt install
 
 demo: install
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/planted_world.sh $(OUT)

@@ -60,6 +60,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     name: str | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> EvalRecord:
     """Measure how much a model relies on the spurious features of a dataset.
 
@@ -84,6 +85,7 @@ def evaluate(
         resamples: Bootstrap resamples of the confidence intervals.
         seed: Of the resamples; models compared with each other need the same.
         name: A short name for tables; made of the spec where left out.
+        progress: Called with the number of images that were done since the last call.
 
     Returns:
         Per-class and per-concept values and their means; higher ``spurious_ap`` and ``spurious_auc`` are better.
@@ -107,6 +109,7 @@ def evaluate(
         backend=backend,
         workers=workers,
         max_label_problems=max_label_problems,
+        progress=progress,
     )
     classifier = _as_classifier(model, transform, labels, image_size)
     data = dataset if isinstance(dataset, SpuriousDataset) else SpuriousDataset(dataset)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, sav
 from spurious_imagenet.builders.planted.attack import l2_attack
 from spurious_imagenet.builders.planted.data import Split, load_split, planted_label_space
 from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.processes import process_pool
 
 __all__ = [
     "MEAN",
@@ -254,7 +254,7 @@ def train_models(
                 records[recipe.name] = _train_and_save(Path(world), root, recipe)
                 tell(records[recipe.name])
         else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            with process_pool(workers) as pool:
                 jobs = [pool.submit(_train_and_save, Path(world), root, recipe) for recipe in recipes]
                 for job in as_completed(jobs):
                     records[job.result().recipe.name] = job.result()

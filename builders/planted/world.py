@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from spurious_imagenet.builders.planted.plan import ImagePlan, plan_world
 from spurious_imagenet.builders.planted.shapes import SHAPES, draw_shape
 from spurious_imagenet.builders.planted.textures import add_clutter, background, object_surface, paint
 from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.processes import process_pool
 
 __all__ = ["CUE_PIXEL", "OBJECT_PIXEL", "TRUTH_SCHEMA", "WRONG_LABELS_SCHEMA", "render", "write_world"]
 
@@ -121,7 +120,7 @@ def _write_images(
     if workers == 1:
         yield from map(write, plans)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         yield from pool.map(write, plans, chunksize=_CHUNK)
 
 

@@ -104,7 +104,13 @@ def _check(start: Tensor, eps: float, steps: int, first_step: float) -> None:
 
 
 def maximise(
-    objective: Objective, start: Tensor, eps: float, steps: int, *, first_step: float = FIRST_STEP
+    objective: Objective,
+    start: Tensor,
+    eps: float,
+    steps: int,
+    *,
+    first_step: float = FIRST_STEP,
+    on_step: Callable[[int], None] | None = None,
 ) -> ApgdResult:
     """Look for the images of highest objective in the L2 balls around ``start``.
 
@@ -118,6 +124,7 @@ def maximise(
         eps: Largest L2 norm of an image's change, over all its pixel values.
         steps: Steps an image.
         first_step: First step size as a share of ``eps``; 2 as published, which leaps across the whole ball.
+        on_step: Called with the number of steps taken, after each.
 
     Returns:
         The best images met, the start included, on the device of ``start``.
@@ -136,6 +143,8 @@ def maximise(
             if step in marks:
                 search.reconsider(step - last_checkpoint)
                 last_checkpoint = step
+            if on_step is not None:
+                on_step(step)
         return search.result()
 
 

@@ -130,7 +130,7 @@ def make_npfvs(
         bank: Concepts; residual rows get no image.
         out: New folder, or one of the same configuration, bank and model.
         config: What to make; the paper's settings where left out.
-        progress: Called with (concepts done, concepts in all).
+        progress: Called with (steps done, steps in all) of the images that are still to be made, and before the first.
 
     Raises:
         StoreError: The bank reads features of another model, or ``out`` is of another configuration.
@@ -144,15 +144,17 @@ def make_npfvs(
     _start(root, _identity(classifier, bank, config))
     batch_size = config.batch_size or _BATCH.get(device.type, _GPU_BATCH)
     work = _Work(network, bank, classifier.preprocess.size, config, device)
-    done, total = 0, sum(map(len, rows.values()))
-    for classes in _groups(rows, batch_size):
-        count = sum(len(rows[k]) for k in classes)
-        if missing := [k for k in classes if not (root / f"{k:05d}").is_dir()]:
-            found = work.run([row for k in classes for row in rows[k]], batch_size, partial(_tell, tell, done, total))
-            for k in missing:
-                _write_class(root, bank, k, {row: found[row] for row in rows[k]}, config.choose)
-        done += count
-        tell(done, total)
+    missing = {k for k in rows if not (root / f"{k:05d}").is_dir()}
+    # A group holds classes whole, so that batches are the same after an interruption.
+    groups = [group for group in _groups(rows, batch_size) if missing.intersection(group)]
+    done, total = 0, config.steps * sum(len(rows[k]) for group in groups for k in group)
+    tell(done, total)
+    for classes in groups:
+        wanted = [row for k in classes for row in rows[k]]
+        found = work.run(wanted, batch_size, partial(_tell, tell, done, total))
+        for k in (k for k in classes if k in missing):
+            _write_class(root, bank, k, {row: found[row] for row in rows[k]}, config.choose)
+        done += config.steps * len(wanted)
     return NpfvStore.open(root)
 
 
@@ -257,17 +259,19 @@ class _Work:
         """Return what was found for rows of the bank, in batches of about equal size."""
         found: dict[int, _Found] = {}
         for part in np.array_split(rows, -(-len(rows) // batch_size)):
-            found.update(zip(part.tolist(), self._batch(part), strict=True))
-            tell(len(found))
+            before, count = len(found) * self._config.steps, len(part)
+            of_batch = self._batch(part, lambda step, before=before, count=count: tell(before + step * count))
+            found.update(zip(part.tolist(), of_batch, strict=True))
         return found
 
-    def _batch(self, rows: NDArray[np.int64]) -> Iterable[_Found]:
+    def _batch(self, rows: NDArray[np.int64], on_step: Callable[[int], None]) -> Iterable[_Found]:
         directions = torch.from_numpy(self._bank.directions[rows]).to(self._device)
         offsets = torch.from_numpy(self._bank.offsets[rows]).to(self._device)
         start = torch.full((len(rows), *self._shape), _GREY, device=self._device)
         start = start.contiguous(memory_format=torch.channels_last)
         objective = read_out(self._network, directions, offsets, self._config.precision)
-        best = maximise(objective, start, self._eps, self._config.steps, first_step=self._config.first_step)
+        search = partial(maximise, first_step=self._config.first_step, on_step=on_step)
+        best = search(objective, start, self._eps, self._config.steps)
         with torch.inference_mode(), autocast(self._device, self._config.precision):
             _, logits = self._network.from_unit(best.images)
         classes = torch.from_numpy(self._class_index[rows]).to(self._device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry
 from spurious_imagenet.leaderboard.store.store import Store
+from spurious_imagenet.processes import process_pool
 
 __all__ = ["RescoreReport", "rescore", "score_under"]
 
@@ -97,17 +97,14 @@ def _score_all(store: Store, entries: list[Entry], version: str, workers: int | 
     if count == 1 or len(entries) < _FEW or not store.place.shared:
         yield from (_score_one(store, entry, version) for entry in entries)
         return
-    context = multiprocessing.get_context("spawn")  # a process with threads must not be forked
     arguments = (store.url, store.storage_options, version)
-    with ProcessPoolExecutor(count, context, initializer=_open, initargs=arguments) as pool:
+    with process_pool(count, initializer=_open, initargs=arguments) as pool:
         try:
             yield from _in_window(pool, entries, 4 * count)
         except BrokenProcessPool as error:
             raise StoreError(
                 "a process that scored entries was killed; finished scores stay, and the same command goes on."
             ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_window(pool: ProcessPoolExecutor, entries: Iterable[Entry], size: int) -> Iterator[_Done]:

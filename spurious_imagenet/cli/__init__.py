@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from spurious_imagenet.cli.extras import missing_extra
+from spurious_imagenet.cli.groups import CommandGroup, InterruptedByUser, UsageError, plain_typer
 from spurious_imagenet.errors import SpuriousImagenetError
 
 __all__ = ["app", "main"]
@@ -62,7 +65,7 @@ COMMANDS = {
 }
 
 
-class _LazyCommands(TyperGroup):
+class _LazyCommands(CommandGroup):
     """Imports a subcommand's module only when it is asked for: torch alone takes seconds."""
 
     _listing = False
@@ -88,12 +91,12 @@ class _LazyCommands(TyperGroup):
 
 
 def _named(name: str, function: Callable[..., None], help_text: str) -> Any:
-    single = typer.Typer(add_completion=False)
+    single = plain_typer(group=False)
     single.command(name, help=help_text)(function)
     return typer.main.get_command(single)
 
 
-app = typer.Typer(cls=_LazyCommands, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+app = plain_typer(_LazyCommands)
 
 
 @app.callback()
@@ -109,18 +112,46 @@ def main() -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     warnings.filterwarnings("ignore")
     try:
-        app()
+        _run()
+    except UsageError as error:
+        _fail(str(error), code=2)
     except SpuriousImagenetError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (said := missing_extra(error)) is None:
+            raise
+        _fail(said)
     except OSError as error:
+        if error.errno == errno.EPIPE:
+            _stop_writing()
         if error.errno not in _EXPECTED:
             raise
         _fail(f"{os.strerror(error.errno)}: {error.filename or 'while writing'}; nothing was left half written.")
-    except KeyboardInterrupt:
-        _fail("interrupted; finished work stays, and the same command goes on from there.", code=130)
+    except (KeyboardInterrupt, InterruptedByUser):
+        _interrupted()
 
 
-def _fail(message: str, code: int = 1) -> None:
+def _run() -> None:
+    try:
+        app()
+    finally:
+        sys.stdout.flush()  # while a reader that has gone can still be told from a fault
+
+
+def _interrupted() -> NoReturn:
+    if threading.current_thread() is threading.main_thread():
+        # Threads may still finish what they are at; who cannot wait for them presses Ctrl-C again.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    _fail("interrupted; finished work stays, and the same command goes on from there.", code=130)
+
+
+def _stop_writing() -> NoReturn:
+    """End as other programs do whose reader has gone, such as ``head``: without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1)
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
     one_line = " ".join(message.split())  # what a library said may span several
     typer.secho(f"error: {one_line}", err=True, fg=typer.colors.RED)
     raise SystemExit(code)

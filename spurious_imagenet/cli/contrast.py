@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.store import FeatureStore
@@ -17,6 +14,7 @@ from spurious_imagenet.builders.comparison.report import cue_rows, measures
 from spurious_imagenet.builders.planted.truth import PlantedTruth
 from spurious_imagenet.cli.options import console as stderr
 from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["command"]
@@ -57,22 +55,18 @@ def command(
 
 
 def _print(record: ContrastRecord) -> None:
-    console = Console()
     title = f"top {record.top} of {len(record.classes)} classes, {record.top_images} images a concept"
-    table = Table(title=title, title_justify="left", padding=(0, 1))
-    table.add_column("mean over classes")
-    for header in ("components", "neurons", "chance"):
-        table.add_column(header, justify="right")
+    sheet = Sheet(("mean over classes", "components", "neurons", "chance"), {"mean over classes"}, title)
     for row in measures(record.mean):
-        table.add_row(*row)
-    console.print(table)
+        sheet.row(*row)
+    sheet.print()
     typer.echo(f"Components overlap less than neurons in {record.npca_less_overlap} of {len(record.classes)} classes.")
     if record.npca_cues is None or record.neuron_cues is None:
         return
     found, planted = (record.npca_cues.found, record.neuron_cues.found), record.npca_cues.planted
-    table = Table(title=f"planted cues: components find {found[0]}, neurons {found[1]} of {planted}")
-    for header in ("class", "cue", "AUC comp.", "find it", "AUC neurons", "find it"):
-        table.add_column(header, justify="left" if header in {"class", "cue"} else "right")
+    title = f"planted cues: components find {found[0]}, neurons {found[1]} of {planted}"
+    headers = ("class", "cue", "AUC comp.", "comp. find it", "AUC neurons", "neurons find it")
+    sheet = Sheet(headers, {"class", "cue"}, title)
     for cells in cue_rows(record):
-        table.add_row(*map(escape, cells))
-    console.print(table)
+        sheet.row(*cells)
+    sheet.print()

@@ -8,9 +8,6 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from spurious_imagenet.benchmark.gaps import predictions_of_store
 from spurious_imagenet.benchmark.models import LabelSpace, load_classifier
@@ -23,7 +20,8 @@ from spurious_imagenet.builders.cues.gaps import CueGap, cue_gaps, with_gaps
 from spurious_imagenet.builders.cues.suggest import suggest
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
-from spurious_imagenet.cli.options import ImageSize
+from spurious_imagenet.cli.options import ImageSize, working
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["command", "suggest_command"]
@@ -63,7 +61,8 @@ def command(
         raise ConfigError("--align and --align-to go together: expected features of the same images by both models.")
     classifier = load_classifier(model, image_size=image_size)
     given = _given(text, class_id, cues, classifier.labels)
-    embedded = text_embeddings(classifier, [cue.text for cue in given], prompt)
+    with working(f"embedding {len(given)} texts"):
+        embedded = text_embeddings(classifier, [cue.text for cue in given], prompt)
     bank = cue_bank(
         given, embedded, classifier.labels, store_config(classifier, FeaturesConfig(model=model, shards=("-",))), prompt
     )
@@ -78,7 +77,8 @@ def command(
         )
     if features:
         stores = [FeatureStore.open(path) for path in features]
-        gaps = cue_gaps(bank, stores, _by_model([FeatureStore.open(path) for path in measure or features]), k=k)
+        with working("measuring gaps"):
+            gaps = cue_gaps(bank, stores, _by_model([FeatureStore.open(path) for path in measure or features]), k=k)
         bank = with_gaps(bank, gaps)
     bank.save(out)
     if features:
@@ -113,17 +113,11 @@ def _given(text: list[str] | None, classes: list[str] | None, file: Path | None,
 
 def _show(gaps: Sequence[CueGap], k: int) -> None:
     title = f"accuracy on the {k} images that show a cue most less that on the {k} that show it least"
-    table = Table(title=title, title_justify="left")
-    table.add_column("class", overflow="fold")
-    table.add_column("cue", overflow="fold")
-    for header in ("gap", "95 %", ""):
-        table.add_column(header, justify="right" if header else "left")
+    sheet = Sheet(("class", "cue", "gap", "95 %", ""), {"class", "cue", ""}, title)
     for found in sorted(gaps, key=lambda g: -g.gap):
         bounds = f"{found.interval.low:+.2f} to {found.interval.high:+.2f}"
-        table.add_row(
-            escape(found.class_id), escape(found.name), f"{found.gap:+.2f}", bounds, "" if found.has_gap else "no gap"
-        )
-    Console().print(table)
+        sheet.row(found.class_id, found.name, f"{found.gap:+.2f}", bounds, "" if found.has_gap else "no gap")
+    sheet.print()
     without = sum(not g.has_gap for g in gaps)
     typer.echo(f"{len(gaps) - without} cues with a gap, {without} without one.")
 

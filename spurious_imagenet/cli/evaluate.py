@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from spurious_imagenet.benchmark.evaluation import evaluate
+from spurious_imagenet.benchmark.evaluation import evaluate, short_name
 from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means
@@ -22,9 +19,11 @@ from spurious_imagenet.cli.options import (
     MaxLabelProblems,
     Workers,
     console,
+    image_counter,
     progress_bar,
     validated,
 )
+from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["command"]
@@ -83,21 +82,23 @@ def command(
         return
     if protocol is None or len(protocol) != 1:
         raise ConfigError("--model needs one --protocol: paper (as published) or standard (the model's own transform).")
-    record = evaluate(
-        str(model),
-        dataset,
-        val,
-        protocol=protocol[0],
-        image_size=image_size,
-        device=device,
-        backend=backend,
-        workers=workers,
-        outputs=outputs,
-        rankings=rankings,
-        max_label_problems=max_label_problems,
-        resamples=resamples,
-        seed=seed,
-    ).save(out)
+    with image_counter(short_name(str(model))) as count:
+        record = evaluate(
+            str(model),
+            dataset,
+            val,
+            protocol=protocol[0],
+            image_size=image_size,
+            device=device,
+            backend=backend,
+            workers=workers,
+            outputs=outputs,
+            rankings=rankings,
+            max_label_problems=max_label_problems,
+            resamples=resamples,
+            seed=seed,
+            progress=count,
+        ).save(out)
     _remarks([record])
     _print(_table(record), _LEGEND, f"{_whole(record)}\nprotocol {record.protocol.value}, record {out}")
 
@@ -144,28 +145,25 @@ classified as the class. gap: accuracy on the validation images of highest less 
 Below a value: its 95 % bootstrap interval over images and, of means, classes."""
 
 
-def _print(table: Table, legend: str, last: str) -> None:
-    results = Console()
-    results.print(table)
-    for text in (legend, last):
-        results.print(text, highlight=False, markup=False, soft_wrap=True)
+def _print(sheet: Sheet, legend: str, last: str) -> None:
+    sheet.print()
+    note(legend)
+    typer.echo(last)
 
 
-def _table(record: EvalRecord) -> Table:
+def _table(record: EvalRecord) -> Sheet:
     title = f"{record.model}, protocol {record.protocol.value}"
-    table = Table(title=title, title_justify="left", show_footer=True, padding=(0, 1))
-    mean = _values(record.mean)
     images = [
         str(sum(c.validation_images for c in record.classes)),
         str(sum(c.spurious_images for c in record.classes)),
     ]
     headers = ("val", "spur.", "AP ↑", "chance", "AUC ↑", "p val", "p spur. ↓", "as k val", "as k spur. ↓")
-    table.add_column("class", footer="mean", no_wrap=True, overflow="ellipsis", max_width=24)
-    for header, footer in zip(headers, [*images, *mean], strict=True):
-        table.add_column(header, footer=footer, justify="right")
+    sheet = Sheet(("class", *headers), {"class"}, title)
     for c in sorted(record.classes, key=lambda c: c.spurious_ap):
-        table.add_row(c.class_name, str(c.validation_images), str(c.spurious_images), *_values(c))
-    return table
+        sheet.row(c.class_name, str(c.validation_images), str(c.spurious_images), *_values(c))
+    sheet.section()
+    sheet.row("mean", *images, *_values(record.mean))
+    return sheet
 
 
 def _values(c: Means) -> list[str]:
@@ -197,18 +195,15 @@ def _whole(record: EvalRecord) -> str:
     return "; ".join(parts) + " (95 % bootstrap intervals)"
 
 
-def _sweep_table(result: SweepResult) -> Table:
+def _sweep_table(result: SweepResult) -> Sheet:
     gaps = any(record.gaps is not None for record in result.records)
-    table = Table(padding=(0, 1), box=SIMPLE_HEAD)
-    table.add_column("model", overflow="fold", min_width=12)
-    for header in ("acc. ↑", "AP ↑", "chance", "AUC ↑", "as k ↓", *(["gap ↓"] if gaps else [])):
-        table.add_column(header, justify="right", no_wrap=True)
+    headers = ("acc. ↑", "AP ↑", "chance", "AUC ↑", "as k ↓", *(["gap ↓"] if gaps else []))
+    sheet = Sheet(("model", *headers), {"model"})
     protocol = None
     for r in result.records:
         if r.protocol is not protocol:
             protocol = r.protocol
-            table.add_section()
-            table.add_row(f"protocol {protocol.value}", style="bold")
+            sheet.section(f"protocol {protocol.value}")
         mean, intervals = r.mean, r.mean_intervals
         cells = [
             _with_interval(r.accuracy, r.accuracy_interval),
@@ -219,8 +214,8 @@ def _sweep_table(result: SweepResult) -> Table:
         ]
         if gaps:
             cells.append("" if r.gaps is None else _with_interval(r.gaps.gap, r.gaps.gap_interval))
-        table.add_row(r.name, *cells)
-    return table
+        sheet.row(r.name, *cells)
+    return sheet
 
 
 def _with_interval(value: float, interval: Interval) -> str:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from spurious_imagenet.benchmark.compare import compare
 from spurious_imagenet.benchmark.comparison import ModelComparison
@@ -21,6 +19,8 @@ from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import EvalRecord, Interval
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.cli.options import working
+from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["command"]
@@ -50,15 +50,16 @@ def command(
     models: list[tuple[str, FeatureStore | EvalRecord]] = [*_stored(features or ()), *_recorded(records or ())]
     _check_names([name for name, _ in models])
     read = ((name, _read(source)) for name, source in models)
-    found = compare(
-        read, Rankings.load(rankings, split), k=k, resamples=resamples, seed=seed, where=f"{rankings} ({split})"
-    )
+    with working("comparing models"):
+        found = compare(
+            read, Rankings.load(rankings, split), k=k, resamples=resamples, seed=seed, where=f"{rankings} ({split})"
+        )
     found.save(out)
-    console = Console()
-    console.print(_models_table(found))
-    console.print(_classes_table(found))
-    for line in (_LEGEND.format(k=k), *_rests_on(found, models), *_remarks(found), f"written to {out}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    _models_table(found).print()
+    _classes_table(found).print()
+    for line in (_LEGEND.format(k=k), *_rests_on(found, models), *_remarks(found)):
+        note(line)
+    typer.echo(f"written to {out}")
 
 
 _LEGEND = """\
@@ -104,35 +105,30 @@ def _read(source: FeatureStore | EvalRecord) -> Predictions:
     return predictions_of_store(source) if isinstance(source, FeatureStore) else source.read_predictions()
 
 
-def _models_table(found: ModelComparison) -> Table:
+def _models_table(found: ModelComparison) -> Sheet:
     robustness = {r.model: f"{r.effective_robustness:+.3f}" for r in found.effective_robustness}
-    table = Table(title="spurious gap, mean over classes", title_justify="left", padding=(0, 1))
-    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=28)
-    for header in ("high ↑", "low ↑", "gap", "95 %", *(["robust ↑"] if robustness else [])):
-        table.add_column(header, justify="right", no_wrap=True)
+    headers = ("model", "high ↑", "low ↑", "gap", "95 %", *(["robust ↑"] if robustness else []))
+    sheet = Sheet(headers, {"model"}, "spurious gap, mean over classes")
     for name, record in found.gaps.items():
         accuracies = f"{record.accuracy_high:.1%}", f"{record.accuracy_low:.1%}"
         more = [robustness[name]] if robustness else []
-        table.add_row(name, *accuracies, f"{record.gap:+.3f}", _shown(record.gap_interval), *more)
-    return table
+        sheet.row(name, *accuracies, f"{record.gap:+.3f}", _shown(record.gap_interval), *more)
+    return sheet
 
 
-def _classes_table(found: ModelComparison) -> Table:
+def _classes_table(found: ModelComparison) -> Sheet:
     measured = sorted((c for c in found.class_gaps if not c.control), key=lambda c: (-c.gap, c.class_id))
     title = "spurious gap of each class" + (", mean over models" if len(found.models) > 1 else "")
     if len(measured) > _SHOWN:
         title += f" (the {_SHOWN} largest of {len(measured)})"
-    table = Table(title=title, title_justify="left", padding=(0, 1))
-    table.add_column("class", no_wrap=True, overflow="ellipsis", max_width=36)
-    for header in ("gap", "95 %"):
-        table.add_column(header, justify="right")
+    sheet = Sheet(("class", "gap", "95 %"), {"class"}, title)
     controls = [c for c in found.class_gaps if c.control]
     for place, c in enumerate((*measured[:_SHOWN], *controls[:_SHOWN])):
         if place == len(measured[:_SHOWN]):
-            table.add_section()
+            sheet.section()
         name = f"{c.class_name} (control)" if c.control else c.class_name
-        table.add_row(name, f"{c.gap:+.3f}", _shown(c.interval))
-    return table
+        sheet.row(name, f"{c.gap:+.3f}", _shown(c.interval))
+    return sheet
 
 
 def _remarks(found: ModelComparison) -> Iterator[str]:

@@ -17,13 +17,14 @@ from spurious_imagenet.builders.imports import (
     read_sfe_alphas,
     read_sfe_components,
 )
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import console, progress_bar, validated
 
 __all__ = ["app"]
 
 _SHOWN = 10
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 Verdicts = Annotated[Path, typer.Option(help="Verdicts to write: .parquet, .jsonl or .csv.")]
 

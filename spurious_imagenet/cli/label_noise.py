@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from spurious_imagenet.builders.label_noise import FlagRule, LabelNoiseConfig
-from spurious_imagenet.cli.options import validated
+from spurious_imagenet.cli.options import validated, working
+from spurious_imagenet.cli.tables import Sheet
 
 if TYPE_CHECKING:
     from spurious_imagenet.builders.label_noise.report import LabelNoiseReport
@@ -77,7 +75,8 @@ def command(
         crops=crops,
         model=model,
     )
-    report = find_label_noise(config, out)
+    with working("looking for wrong labels"):
+        report = find_label_noise(config, out)
     _show(report)
     typer.echo(f"{out}: {report.summary}")
 
@@ -85,12 +84,11 @@ def command(
 def _show(report: LabelNoiseReport) -> None:
     from spurious_imagenet.builders.label_noise.report import class_line
 
-    table = Table(title="spurious gaps, mean over models; the most negative first", title_justify="left")
-    for header in ("class", "images", "high", "low", "gap", "95 %", "taken for", "flagged"):
-        table.add_column(header, justify="left" if header in {"class", "taken for"} else "right")
+    headers = ("class", "images", "high", "low", "gap", "95 %", "taken for", "flagged")
+    sheet = Sheet(headers, {"class", "taken for"}, "spurious gaps, mean over models; the most negative first")
     for gap in report.gaps[:_SHOWN]:
-        table.add_row(*map(escape, class_line(gap, report.flagged_by_class)))
-    Console().print(table)
+        sheet.row(*class_line(gap, report.flagged_by_class))
+    sheet.print()
     if report.collisions is not None:
         found = report.collisions
         typer.echo(f"{found.core_elsewhere} of {found.concepts} spurious concepts are core for another class.")

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.leaderboard_serve import export, serve, space
 from spurious_imagenet.cli.leaderboard_show import say_broken, show
 from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, worker
-from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar
+from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar, working
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.scoring.alike import alike_to
@@ -21,7 +22,7 @@ from spurious_imagenet.leaderboard.store.store import Store
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 Board = Annotated[
     str, typer.Argument(metavar="BOARD", help="Folder or address of the leaderboard, such as s3://… or hf://….")
@@ -61,20 +62,21 @@ def init(
     from spurious_imagenet.leaderboard.store.making import make_version
 
     ids = None if labels is None else _lines(labels)
-    made, pictures = make_version(
-        dataset,
-        val,
-        rankings=rankings,
-        boards=boards,
-        version=version,
-        name=name,
-        labels=None if ids is None else label_space_for(len(ids), class_ids=ids),
-        max_label_problems=max_label_problems,
-        gap_k=gap_k,
-        resamples=resamples,
-        seed=seed,
-    )
-    Store(board, create=True).add_version(made, pictures)
+    with working("reading the dataset and its validation images"):
+        made, pictures = make_version(
+            dataset,
+            val,
+            rankings=rankings,
+            boards=boards,
+            version=version,
+            name=name,
+            labels=None if ids is None else label_space_for(len(ids), class_ids=ids),
+            max_label_problems=max_label_problems,
+            gap_k=gap_k,
+            resamples=resamples,
+            seed=seed,
+        )
+        Store(board, create=True).add_version(made, pictures)
     info = made.info
     typer.echo(
         f"{board}: {info.name} {info.version}, {len(made.side('spurious'))} spurious images of {len(info.class_names)} "

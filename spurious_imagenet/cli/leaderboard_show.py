@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from spurious_imagenet.cli.options import console
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.pages.board import VersionBoard
 from spurious_imagenet.leaderboard.scoring.ranking import RankedEntry
@@ -41,9 +38,8 @@ def show(
         typer.echo(json.dumps(_records(found, unscored), indent=1, ensure_ascii=False))
         return
     info = found.version.info
-    out = Console()
     for protocol, part in found.ranking.protocols.items():
-        out.print(_table(f"{info.name} {info.version}, protocol {protocol.value}", part.rows, found))
+        _table(f"{info.name} {info.version}, protocol {protocol.value}", part.rows, found).print()
     if not found.entries:
         typer.echo(f"{info.name} {info.version}: no entry has a score.")
     if unscored:
@@ -65,23 +61,20 @@ def _number(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
-def _table(title: str, rows: Sequence[RankedEntry], found: VersionBoard) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for header in _COLUMNS:
-        left = header in {"rank", "entry", "model"}
-        table.add_column(header, justify="left" if left else "right", no_wrap=header != "model")
+def _table(title: str, rows: Sequence[RankedEntry], found: VersionBoard) -> Sheet:
+    sheet = Sheet(_COLUMNS, {"model"}, title)
     for row in rows:
         score = found.scored[row.entry].score
-        table.add_row(
+        sheet.row(
             f"{row.rank}-{row.worst_rank}" if row.ties else f"{row.rank}",
             row.entry[:8],
-            Text(found.entries[row.entry].info.model),  # what submitters wrote is text, never markup
-            Text(f"{row.value:.3f} [{row.interval.low:.3f}, {row.interval.high:.3f}]"),
+            found.entries[row.entry].info.model,
+            f"{row.value:.3f} [{row.interval.low:.3f}, {row.interval.high:.3f}]",
             f"{score.mean.spurious_ap:.3f}",
             f"{score.accuracy:.3f}",
             "" if score.gaps is None else f"{score.gaps.gap:.3f}",
         )
-    return table
+    return sheet
 
 
 def _records(found: VersionBoard, unscored: Sequence[Entry]) -> list[dict[str, Any]]:

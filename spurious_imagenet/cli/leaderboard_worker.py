@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.cli.options import Backend, Device, Workers, console
+from spurious_imagenet.cli.options import Backend, Device, Workers, console, working
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.worker.asking import model_request
@@ -63,13 +62,11 @@ def request(
 
 def requests(board: Board) -> None:
     """List what was asked for, and what became of it."""
-    table = Table()
-    for header in ("request", "model", "spec", "protocol", "state"):
-        table.add_column(header)
+    sheet = Sheet(("request", "model", "spec", "protocol", "state"), {"model", "spec", "state"})
     for q in Queue(Store(board).place).all():
         r = q.request
-        table.add_row(r.id[:12], Text(r.model), Text(r.spec), r.protocol.value, Text(_state(q)))
-    Console().print(table)
+        sheet.row(r.id[:12], r.model, r.spec, r.protocol.value, _state(q))
+    sheet.print()
 
 
 def worker(
@@ -122,7 +119,8 @@ def verify(
     if len(found) != 1:
         raise StoreError(f"{board} has {len(found)} entries whose id begins with {entry!r}: expected exactly one.")
     place = Workplace(dataset, val, tuple(allow_scheme or ()), None, device, backend, workers)
-    said = verify_entry(store, found[0], place, images=images, seed=seed, tolerance=tolerance, model=model)
+    with working(f"running the model again on {images} images"):
+        said = verify_entry(store, found[0], place, images=images, seed=seed, tolerance=tolerance, model=model)
     if not said.verified:
         console.print(f"{found[0][:12]}: not verified: {said.reason}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1)

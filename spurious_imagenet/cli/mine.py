@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from spurious_imagenet.builders.mining import MineConfig, MineResult, mine
 from spurious_imagenet.cli.options import Backend, Device, Workers, progress_bar, validated
+from spurious_imagenet.cli.tables import Sheet
 
 __all__ = ["command"]
 
@@ -72,14 +70,13 @@ def command(
 
 def _show(result: MineResult, config: MineConfig) -> None:
     concepts = result.concepts
-    table = Table(title=Text(f"candidates of {len(concepts)} concepts in {result.path}"), title_justify="left")
-    for header in ("class", "component", "found", "agreed", "near-duplicates", "kept", ""):
-        table.add_column(header, justify="left" if header in {"class", ""} else "right")
+    headers = ("class", "component", "found", "agreed", "near-duplicates", "kept", "")
+    sheet = Sheet(headers, {"class", ""}, f"candidates of {len(concepts)} concepts in {result.path}")
     for c in concepts.head(_SHOWN).itertuples():
         remark = "" if c.enough else "too few"
         counts = (c.component, c.found, c.agreed, c.near_duplicates, c.kept)
-        table.add_row(Text(str(c.class_name)), *map(str, counts), remark)  # Text: names are no markup
-    Console().print(table)
+        sheet.row(str(c.class_name), *map(str, counts), remark)
+    sheet.print()
     if len(concepts) > _SHOWN:
         typer.echo(f"… and {len(concepts) - _SHOWN} more in {result.path}/concepts.parquet")
     few = int((~concepts["enough"]).sum())

@@ -34,6 +34,8 @@ def command(
 ) -> None:
     """Make the images that maximise each component, and choose the most confident ones (SFE section 4).
 
+    Of all commands this one takes longest: --top x --steps forward and backward passes for each class. It says how long
+    after the first of them; --classes, --top and --image-size make it shorter.
     Rerun the same command to go on after an interruption, or with other classes to add them.
     """
     config = validated(
@@ -50,7 +52,7 @@ def command(
     )
     concepts = ConceptBank.load(bank)
     classifier = load_classifier(model or concepts.info.model, image_size=image_size)
-    with progress_bar("concepts") as bar:
+    with progress_bar("steps", f", {steps} for each image") as bar:
         task = bar.add_task("NPFV", total=None, note="")
         made = make_npfvs(
             classifier, concepts, out, config, progress=lambda done, n: bar.update(task, completed=done, total=n)

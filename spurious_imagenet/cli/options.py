@@ -1,17 +1,14 @@
-"""Options that several subcommands share, and their progress display."""
+"""Options that several subcommands share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spurious_imagenet.benchmark.label_problems import LabelCount
+from spurious_imagenet.cli.progress import console, image_counter, progress_bar, working
 from spurious_imagenet.errors import ConfigError
 
 __all__ = [
@@ -21,13 +18,12 @@ __all__ = [
     "MaxLabelProblems",
     "Workers",
     "console",
+    "image_counter",
     "progress_bar",
     "say_labels",
     "validated",
+    "working",
 ]
-
-#: Progress and remarks go to standard error, results to standard output.
-console = Console(stderr=True)
 
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, cuda, cuda:N, mps.")]
 Backend = Annotated[
@@ -44,22 +40,6 @@ def say_labels(labels: LabelCount) -> None:
     """Say on standard error which labels could not be used, if any."""
     if (sentence := labels.sentence()) is not None:
         console.print(f"warning: {sentence}", highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bar(unit: str) -> Iterator[Progress]:
-    """Show a progress bar on standard error; each task may set the field ``note``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        # Time left while running, time taken at the end.
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield progress
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.store import FeatureStore
@@ -16,13 +15,15 @@ from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
 from spurious_imagenet.builders.planted.config import WRONG_LABELS
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
+from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_path
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 Processes = Annotated[int, typer.Option(help="Processes at work; the outputs do not depend on it.", min=1)]
 
@@ -78,13 +79,12 @@ def train(
     with progress_bar("models") as bar:
         task = bar.add_task("training", total=len(RECIPES), note="")
         records = train_models(world, out, workers=processes, on_trained=lambda _: bar.advance(task))
-    table = Table(title=f"models in {out}", title_justify="left")
-    for header in ("model", "architecture", "accuracy", "attacked", "seconds"):
-        table.add_column(header, justify="left" if header in {"model", "architecture"} else "right")
+    headers = ("model", "architecture", "accuracy", "attacked", "seconds")
+    sheet = Sheet(headers, {"model", "architecture"}, f"models in {out}")
     for r in records:
         attacked = "" if r.robust_accuracy is None else f"{r.robust_accuracy:.1%}"
-        table.add_row(r.recipe.name, r.recipe.arch, f"{r.val_accuracy:.1%}", attacked, f"{r.seconds:.0f}")
-    Console().print(table)
+        sheet.row(r.recipe.name, r.recipe.arch, f"{r.val_accuracy:.1%}", attacked, f"{r.seconds:.0f}")
+    sheet.print()
 
 
 @app.command()
@@ -153,21 +153,20 @@ def seen(
 
 
 def _show(report: CheckReport) -> None:
-    table = Table(title="what was planted, and what was found", title_justify="left")
-    for header in ("class", "cue", "share", "component", "AUC", "kept", "purity"):
-        table.add_column(header, justify="left" if header in {"class", "cue"} else "right")
-    for pair in report.pairs:  # classes without "planted-00-", or the headers would not fit 80 columns
+    headers = ("class", "cue", "share", "component", "AUC", "kept", "purity")
+    sheet = Sheet(headers, {"class", "cue"}, "what was planted, and what was found")
+    for pair in report.pairs:
         auc, purity = f"{pair.auc:.4f}", "none kept" if pair.purity is None else f"{pair.purity:.3f}"
-        table.add_row(
-            pair.class_id.rsplit("-", 1)[-1],
+        sheet.row(
+            pair.class_id,
             pair.cue,
             f"{pair.share:.0%}",
             str(pair.component),
-            auc if report.found(pair) else f"[red]{auc}[/red]",
+            auc if report.found(pair) else Text(auc, "red"),
             str(pair.kept),
-            purity if report.mined(pair) else f"[red]{purity}[/red]",
+            purity if report.mined(pair) else Text(purity, "red"),
         )
-    Console().print(table)
+    sheet.print()
     typer.echo(report.summary())
 
 
@@ -197,12 +196,11 @@ def mended(
     )
     with atomic_path(out) as temporary:
         temporary.write_text(report.markdown(), encoding="utf-8")
-    table = Table(title=f"written to {out}", title_justify="left")
-    for header in ("statement", "measured", "holds"):
-        table.add_column(header, overflow="fold")
+    headers = ("statement", "measured", "holds")
+    sheet = Sheet(headers, set(headers), f"written to {out}")
     for s in report.statements:
         holds = s.holds_in_words
-        table.add_row(s.what, s.measured, f"[red]{holds}[/red]" if s.required and not s.holds else holds)
-    Console().print(table)
+        sheet.row(s.what, s.measured, Text(holds, "red") if s.required and not s.holds else holds)
+    sheet.print()
     typer.echo(report.summary())
     raise typer.Exit(0 if report.passed else 1)

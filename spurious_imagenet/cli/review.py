@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from spurious_imagenet.builders.review.agreement import Agreement
 from spurious_imagenet.builders.review.consensus import State
@@ -23,13 +21,15 @@ from spurious_imagenet.builders.review.sheets import (
     import_adjudications,
     import_sheet,
 )
-from spurious_imagenet.cli.options import console, validated
+from spurious_imagenet.cli.groups import plain_typer
+from spurious_imagenet.cli.options import console, validated, working
 from spurious_imagenet.cli.review_open import command as open_command
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 ReviewPath = Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of the review.")]
 Labeler = Annotated[str, typer.Option(help="One of the review's labelers.")]
@@ -82,15 +82,16 @@ def create(
         per_concept=per_concept,
         allow_pipe=allow_pipe,
     )
-    review = make_review(
-        source,
-        out,
-        name=name or out.resolve().name,
-        labelers=[part.strip() for part in labelers.split(",")],
-        per_item=per_item,
-        seed=seed,
-        gold_tolerance=gold_tolerance,
-    )
+    with working("reading the items"):
+        review = make_review(
+            source,
+            out,
+            name=name or out.resolve().name,
+            labelers=[part.strip() for part in labelers.split(",")],
+            per_item=per_item,
+            seed=seed,
+            gold_tolerance=gold_tolerance,
+        )
     known = sum(item.gold is not None for item in review.items.values())
     loads = ", ".join(f"{who} {len(review.queue(who))}" for who in review.labelers)
     typer.echo(f"{out}: {len(review.items)} items, {known} of them with known answers; {loads}.")
@@ -242,14 +243,13 @@ def _say_imported(path: Path, done: Imported) -> None:
 
 
 def _show_status(found: ReviewStatus) -> None:
-    table = Table(title=found.name, title_justify="left")
-    for header in ("labeler", "items", "done", "begun", "a minute", "known answers"):
-        table.add_column(header, justify="left" if header == "labeler" else "right")
+    headers = ("labeler", "items", "done", "begun", "a minute", "known answers")
+    sheet = Sheet(headers, {"labeler"}, found.name)
     for who in found.labelers:
         pace = "" if who.per_minute is None else f"{who.per_minute:.1f}"
         gold = f"{who.gold.judged - len(who.gold.failed)} of {who.gold.judged}" if who.gold.judged else ""
-        table.add_row(who.labeler, str(who.items), str(who.done), str(who.partial), pace, gold)
-    Console().print(table)
+        sheet.row(who.labeler, str(who.items), str(who.done), str(who.partial), pace, gold)
+    sheet.print()
     for who in found.labelers:
         if who.gold.warning:
             console.print(f"warning: {who.gold.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -270,13 +270,11 @@ def _list_disagreements(review: Review, as_json: bool) -> None:
 
 
 def _show_agreement(found: Sequence[Agreement]) -> None:
-    table = Table(title="agreement", title_justify="left")
-    for header in ("scope", "items", "agreed", "measure", "value"):
-        table.add_column(header, justify="right" if header in {"items", "agreed"} else "left")
+    sheet = Sheet(("scope", "items", "agreed", "measure", "value"), {"scope", "measure", "value"}, "agreement")
     for one in found:
         value = one.undefined if one.value is None else f"{one.value:.3f}"
-        table.add_row(one.scope, str(one.items), str(one.agreed), one.measure, value)
-    Console().print(table)
+        sheet.row(one.scope, str(one.items), str(one.agreed), one.measure, value)
+    sheet.print()
 
 
 def _print_json(value: Any) -> None:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.models import load_classifier
@@ -15,6 +13,7 @@ from spurious_imagenet.builders.sensitivity import MaskFolder, SensitivityConfig
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS
 from spurious_imagenet.builders.sensitivity.record import ModelSensitivity
 from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, progress_bar, validated
+from spurious_imagenet.cli.tables import Sheet, note
 
 __all__ = ["command"]
 
@@ -56,12 +55,11 @@ def command(
                 )
             )
     record = run.finish(measured)
-    console = Console()
     for found in record.models:
-        console.print(_drops(found))
+        _drops(found).print()
     if record.agreement:
-        console.print(_agreement(record))
-    console.print(_LEGEND, highlight=False, markup=False)
+        _agreement(record).print()
+    note(_LEGEND)
     typer.echo(f"{out}: {len(record.models)} models, sensitivity.json and sensitivity.csv.")
 
 
@@ -70,27 +68,21 @@ Per cent of the images that are no longer classified as their class when the reg
 below it the 95 % bootstrap interval, images and concepts resampled. area: mean share of the picture corrupted."""
 
 
-def _drops(model: ModelSensitivity) -> Table:
-    table = Table(title=f"{model.name}: drop in accuracy", title_justify="left", padding=(0, 1))
-    table.add_column("concepts")
-    for header in ("n", "area", *CORRUPTIONS):
-        table.add_column(header, justify="right", no_wrap=True)
+def _drops(model: ModelSensitivity) -> Sheet:
+    sheet = Sheet(("concepts", "n", "area", *CORRUPTIONS), {"concepts"}, f"{model.name}: drop in accuracy")
     for role in dict.fromkeys(mean.role for mean in model.means):
         own = [mean for mean in model.means if mean.role == role]
         values = [f"{100 * m.drop:+.1f}\n{100 * m.interval.low:.1f} to {100 * m.interval.high:.1f}" for m in own]
-        table.add_row(role, str(own[0].concepts), f"{own[0].covered:.0%}", *values)
-    return table
+        sheet.row(role, str(own[0].concepts), f"{own[0].covered:.0%}", *values)
+    return sheet
 
 
-def _agreement(record: SensitivityRecord) -> Table:
-    table = Table(title="Correlation of drops between models", title_justify="left", padding=(0, 1))
-    for header in ("first", "second"):
-        table.add_column(header, overflow="fold")
+def _agreement(record: SensitivityRecord) -> Sheet:
     kinds = list(dict.fromkeys(a.corruption for a in record.agreement))
-    for kind in ("concepts", *kinds):
-        table.add_column(kind, justify="right")
+    headers = ("first", "second", "concepts", *kinds)
+    sheet = Sheet(headers, {"first", "second"}, "Correlation of drops between models")
     for start in range(0, len(record.agreement), len(kinds)):
         pair = record.agreement[start : start + len(kinds)]
         values = ["–" if a.r is None else f"{a.r:+.2f}" for a in pair]
-        table.add_row(pair[0].first, pair[0].second, str(pair[0].concepts), *values)
-    return table
+        sheet.row(pair[0].first, pair[0].second, str(pair[0].concepts), *values)
+    return sheet

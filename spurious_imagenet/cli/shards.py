@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from spurious_imagenet.builders.shards import ShardManifest, ShardsConfig, pack_shards, verify_manifest
 from spurious_imagenet.builders.shards.folder import ImageFolder
+from spurious_imagenet.cli.options import console, image_counter, progress_bar
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["shards", "verify_shards"]
-
-_PROGRESS = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def shards(
@@ -35,16 +33,18 @@ def shards(
         )
     except ValidationError as error:
         raise ConfigError("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
-    with Progress(*_PROGRESS, console=Console(stderr=True)) as bar:
-        task = bar.add_task("images packed", total=None)
-        manifest = pack_shards(config, progress=lambda record: bar.advance(task, record.samples))
+    with image_counter("packed") as tell:
+        manifest = pack_shards(config, progress=lambda record: tell(record.samples))
     if (reading := ImageFolder(source).reading) is not None:
-        print(reading)
-    print(f"{manifest.samples} images in {len(manifest.shards)} shards: {output}")
-    for reason, count in sorted(manifest.skipped.items()):
-        print(f"{count} files skipped: {reason}")
+        console.print(reading, highlight=False, markup=False, soft_wrap=True)
+    for reason, files in sorted(manifest.skipped.items(), key=lambda item: -item[1]):
+        console.print(f"  {files} skipped: {reason}", highlight=False, markup=False, soft_wrap=True)
     if manifest.without_metadata:
-        print(f"{manifest.without_metadata} images have no row in {metadata}")
+        console.print(f"  {manifest.without_metadata} images have no row in {metadata}", highlight=False, markup=False)
+    typer.echo(
+        f"{output}: {manifest.samples} images packed into {len(manifest.shards)} shards, "
+        f"{sum(manifest.skipped.values())} files skipped."
+    )
 
 
 def verify_shards(
@@ -52,11 +52,11 @@ def verify_shards(
 ) -> None:
     """Compare shards with the hashes in their manifest; the exit code is 1 where one differs."""
     total = len(ShardManifest.load(manifest).shards)
-    with Progress(*_PROGRESS, BarColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("shards verified", total=total)
-        problems = verify_manifest(manifest, progress=lambda _: bar.advance(task))
+    with progress_bar("shards") as bar:
+        task, done = bar.add_task("verified", total=total, note=""), count(1)
+        problems = verify_manifest(manifest, progress=lambda _: bar.update(task, completed=next(done)))
     for problem in problems:
-        print(problem)
+        typer.echo(problem)
     if problems:
         raise typer.Exit(1)
-    print(f"{total} shards are as they were written")
+    typer.echo(f"{manifest}: {total} shards are as they were written.")

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spurious_imagenet.benchmark.evaluation import evaluate
+from spurious_imagenet.benchmark.evaluation import evaluate, short_name
 from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.manifest import manifest_of
 from spurious_imagenet.benchmark.record import EvalRecord
-from spurious_imagenet.cli.options import Backend, Device, Workers, console
+from spurious_imagenet.cli.groups import plain_typer
+from spurious_imagenet.cli.options import Backend, Device, Workers, console, image_counter
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.submission.check import check_submission
 from spurious_imagenet.leaderboard.submission.make import submission_of
@@ -20,7 +21,7 @@ from spurious_imagenet.leaderboard.submission.write import write_submission
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = plain_typer()
 
 
 @app.callback()
@@ -95,17 +96,19 @@ def _run(
     if dataset is None or val is None or protocol is None:
         raise ConfigError("--model needs --dataset, --val and --protocol (paper or standard).")
     device, backend, workers = how
-    measured = evaluate(
-        model,
-        dataset,
-        val,
-        protocol=protocol,
-        outputs=outputs,
-        mitigations=[] if spufix is None else [spufix],
-        device=device,
-        backend=backend,
-        workers=workers,
-    )
+    with image_counter(short_name(model)) as count:
+        measured = evaluate(
+            model,
+            dataset,
+            val,
+            protocol=protocol,
+            outputs=outputs,
+            mitigations=[] if spufix is None else [spufix],
+            device=device,
+            backend=backend,
+            workers=workers,
+            progress=count,
+        )
     return measured if spufix is None else measured.mitigated[0]
 
 

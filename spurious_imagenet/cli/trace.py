@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.trace import Evidence, Trace, find_image, trace
-from spurious_imagenet.cli.options import ImageSize
+from spurious_imagenet.cli.options import ImageSize, working
+from spurious_imagenet.cli.tables import Sheet, plain, results
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_path
 
@@ -45,7 +43,8 @@ def command(
     """Walk back from a published image to verdicts, votes, α, shard and weights, checking what can be checked."""
     found = find_image(image, dataset, concept)
     at_hand = _at_hand(shards, candidates, bank, tuple(model or ()), image_size, allow_pipe)
-    traced = trace(found, dataset, at_hand=at_hand)
+    with working("checking what is at hand"):
+        traced = trace(found, dataset, at_hand=at_hand)
     if out is not None:
         with atomic_path(out) as temporary:
             temporary.write_bytes(found.row["image"]["bytes"])
@@ -86,24 +85,17 @@ def _at_hand(
 
 def _print(traced: Trace) -> None:
     version = f" {traced.version}" if traced.version else ""
-    console = Console(highlight=False)
-    console.print(_plain(f"image {traced.sha256}, of {traced.dataset}{version}"), soft_wrap=True)
-    console.print(_plain(f"class {traced.class_name} ({traced.class_id}), concept {traced.concept_id}"), soft_wrap=True)
+    console = results()
+    console.print(plain(f"image {traced.sha256}, of {traced.dataset}{version}"), soft_wrap=True)
+    console.print(plain(f"class {traced.class_name} ({traced.class_id}), concept {traced.concept_id}"), soft_wrap=True)
     given = [f"{name.replace('_', ' ')} {value}" for name, value in traced.attribution.items() if value]
-    console.print(_plain(f"picture: {'; '.join(given) or 'the source does not say whose it is'}"), soft_wrap=True)
-    table = Table(box=SIMPLE_HEAD)
-    for heading in ("link", "checked"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("what the dataset says", overflow="fold")
+    console.print(plain(f"picture: {'; '.join(given) or 'the source does not say whose it is'}"), soft_wrap=True)
+    headings = ("link", "checked", "what the dataset says")
+    sheet = Sheet(headings, set(headings))
     for link in traced.links:
         state = Text("WRONG" if link.state == "wrong" else link.state, _COLOURS[link.state])
-        said = _plain(link.claim)
+        said = plain(link.claim)
         if link.note:
-            said.append("\n").append(_plain(link.note).plain, "dim")
-        table.add_row("α" if link.link == "alpha" else link.link, state, said)
-    console.print(table)
-
-
-def _plain(text: str) -> Text:
-    """Make text that strangers wrote inert: no markup, no control characters, none that turn the direction."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+            said.append("\n").append(plain(link.note).plain, "dim")
+        sheet.row("α" if link.link == "alpha" else link.link, state, said)
+    sheet.print()

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.mitigation.tuning import Tuning, tune, write_tuning
@@ -16,8 +14,10 @@ from spurious_imagenet.benchmark.mitigation.tuning_record import Change, MethodR
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.rankings import Rankings
+from spurious_imagenet.benchmark.record import Interval
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
+from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import is_unused
 
@@ -67,6 +67,9 @@ def command(
 
     Each half of the validation images decides when the tunings stop that are reported on the other half. Use the
     result as head:PATH, or as a mitigation of `spurious evaluate`.
+
+    Takes minutes: one run for each method, seed and half, of --max-steps steps at most. It says how long after the
+    first of them; without --baselines it is a third.
     """
     config = validated(
         TuningConfig,
@@ -97,24 +100,22 @@ def command(
             lambda name, seed, done, n: bar.update(task, completed=done, total=n, note=f"{name}, seed {seed}"),
         )
     record = write_tuning(out, tuning, record, head)
-    # A file or a pipe has no width: the table must not be cut there.
-    (Console() if Console().is_terminal else Console(width=180)).print(_table(record))
+    _table(record).print()
     for store in stores:
         say_labels(labels_of_store([store]))
     for line in _remarks(record, out):
         typer.echo(line)
 
 
-def _table(record: TuningRecord) -> Table:
+def _table(record: TuningRecord) -> Sheet:
     seeds = f"{record.config.seeds} seeds{_among(record)}"
     title = f"{record.model}: {len(record.gap_classes)} classes, k {record.k}, {seeds}"
-    table = Table(title=title, title_justify="left")
-    for name in ("method", "gap before", "after", "closed", "accuracy before", "after", "other classes", "stopped by"):
-        table.add_column(name, justify="left" if name == "method" else "right")
+    values = ("gap before", "gap after", "closed", "accuracy before", "accuracy after", "other classes")
+    sheet = Sheet(("method", *values, "stopped by"), {"method", "stopped by"}, title)
     for m in record.methods:
         other = f"{m.other_accuracy.difference.value:+.1%}" if m.other_accuracy is not None else "none"
-        table.add_row(m.method, *_sides(m.gap), _closed(m), *_sides(m.accuracy), other, _stops(m))
-    return table
+        sheet.row(m.method, *_sides(m.gap), _closed(m), *_sides(m.accuracy), other, _stops(m))
+    return sheet
 
 
 def _among(record: TuningRecord) -> str:
@@ -130,24 +131,26 @@ def _stops(m: MethodRecord) -> str:
 
 
 def _sides(change: Change) -> tuple[str, str]:
-    before, after = (
-        f"{e.value:.1%} ({e.interval.low:.1%}..{e.interval.high:.1%})" for e in (change.before, change.after)
-    )
+    before, after = (f"{e.value:.1%}\n{_shown(e.interval)}" for e in (change.before, change.after))
     return before, after
+
+
+def _shown(interval: Interval) -> str:
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 
 def _closed(m: MethodRecord) -> str:
     if m.closed is None:
         return "no gap"
     if m.closed_interval is None:
-        return f"{m.closed:.0%} (gap not sure)"
-    return f"{m.closed:.0%} ({m.closed_interval.low:.0%}..{m.closed_interval.high:.0%})"
+        return f"{m.closed:.0%}\nnot sure"
+    return f"{m.closed:.0%}\n{100 * m.closed_interval.low:.0f} to {100 * m.closed_interval.high:.0f}"
 
 
 def _remarks(record: TuningRecord, out: Path) -> list[str]:
     lines = [
         f"{record.reported_images} images reported on, {record.stopping_images} to stop each tuning by; "
-        "intervals of 95 %.",
+        "below a value its 95 % interval; not sure: the gap before may be none.",
         f"{out / 'head.safetensors'}: {record.head}; use it as head:{out / 'head.safetensors'}.",
     ]
     if record.present_classes is not None and record.present_classes != record.model_classes:

@@ -24,7 +24,7 @@ def test_it_writes_a_head_and_a_record_and_prints_a_table(world: World, tmp_path
     record = TuningRecord.load(tmp_path / "tuned" / "tuning.json")
     assert [m.method for m in record.methods] == ["low", "random", "errors"]
     for method in record.methods:
-        row = next(line for line in ran.out.splitlines() if f" {method.method} " in line)
+        row = next(line for line in ran.out.splitlines() if line.startswith(f"{method.method} "))
         assert f"{method.gap.before.value:.1%}" in row
         assert f"{method.gap.after.value:.1%}" in row
         assert f"{method.accuracy.after.value:.1%}" in row
