@@ -71,8 +71,8 @@ def parse_metadata(meta: bytes, cls: bytes) -> SampleMetadata:
     """
     content, problem = _parse_object(meta) if meta else ({}, None)
     problems = [problem] if problem else []
-    class_id = next((content[name] for name in ("wnid", "class_id") if content.get(name) is not None), None)
-    if class_id is not None and not (isinstance(class_id, str) and class_id):
+    class_id = next((content[name] for name in ("wnid", "class_id") if content.get(name) not in (None, "")), None)
+    if class_id is not None and not isinstance(class_id, str):
         problems.append(f"class id {class_id!r} is not a text")
         class_id = None
     text = cls.strip()

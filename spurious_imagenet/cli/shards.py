@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from spurious_imagenet.builders.shards import ShardManifest, ShardsConfig, pack_shards, verify_manifest
+from spurious_imagenet.builders.shards import (
+    Coverage,
+    ShardManifest,
+    ShardsConfig,
+    Survey,
+    pack_shards,
+    verify_manifest,
+)
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["shards", "verify_shards"]
@@ -36,12 +44,43 @@ def shards(
         raise ConfigError("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
     with Progress(*_PROGRESS, console=Console(stderr=True)) as bar:
         task = bar.add_task("images packed", total=None)
-        manifest = pack_shards(config, progress=lambda record: bar.advance(task, record.samples))
+        manifest = pack_shards(
+            config,
+            progress=lambda record: bar.advance(task, record.samples),
+            on_survey=lambda found: _say(found, metadata, bar.console),
+        )
     print(f"{manifest.samples} images in {len(manifest.shards)} shards: {output}")
     for reason, count in sorted(manifest.skipped.items()):
         print(f"{count} files skipped: {reason}")
-    if manifest.without_metadata:
-        print(f"{manifest.without_metadata} images have no row in {metadata}")
+
+
+def _say(found: Survey, metadata: Path | None, console: Console) -> None:
+    """Say before hours of packing what a user may want to mend first."""
+    rows = () if found.coverage is None else _coverage(found.coverage, metadata)
+    for line in (*rows, *_types(found.types)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _coverage(coverage: Coverage, metadata: Path | None) -> Iterator[str]:
+    if coverage.without_row:
+        named = _such_as(coverage.images_shown, coverage.without_row)
+        yield f"{coverage.without_row} of {coverage.images} images have no row in {metadata}: {named}"
+    if coverage.unused:
+        named = _such_as(coverage.rows_shown, coverage.unused)
+        yield f"{coverage.unused} of {coverage.rows} rows of {metadata} are of no image in the folder: {named}"
+
+
+def _such_as(shown: Sequence[str], count: int) -> str:
+    return ", ".join(map(repr, shown)) + (", …" if count > len(shown) else "")
+
+
+def _types(types: Mapping[str, int]) -> Iterator[str]:
+    if len(types) > 1:
+        counted = ", ".join(f"{count} .{name}" for name, count in types.items())
+        yield (
+            f"The shards hold images of several types ({counted}). spurious reads them, but load_dataset of the "
+            "library datasets refuses such shards, or loses images: for it, pack a folder of each type by itself."
+        )
 
 
 def verify_shards(
