@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TextIO
 from spurious_imagenet.errors import DataError, SpuriousImagenetError
 from spurious_imagenet.texts import meant, open_text
 
-__all__ = ["Columns", "Table", "TableRow", "open_table"]
+__all__ = ["Columns", "Table", "TableRow", "open_table", "row_writer"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 _SHOWN = 20
@@ -181,6 +181,19 @@ class Table:
                 f"{where}: {lost[0][:_LONGEST]!r} stands in a column without a name: give it one in the header; a cell "
                 "that holds the separator needs quotation marks around it."
             )
+
+
+def row_writer(file: TextIO) -> Callable[[Sequence[object]], object]:
+    """Return what writes rows of commas that :class:`Table` reads as they were; None is an empty cell."""
+    plain = csv.writer(file, lineterminator="\n")
+    # Blanks before a cell are read as a person's habit, not as its text, unless it is quoted.
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(cells: Sequence[object]) -> object:
+        blank = any(isinstance(cell, str) and cell.startswith(" ") for cell in cells)
+        return (quoting if blank else plain).writerow(cells)
+
+    return write
 
 
 class _Lines:

@@ -18,7 +18,17 @@ from pydantic import ValidationError
 
 from spurious_imagenet.errors import DataError, SpuriousImagenetError
 
-__all__ = ["json_rows", "meant", "open_text", "read_json", "read_list", "read_toml", "read_yaml", "schema_problem"]
+__all__ = [
+    "json_rows",
+    "meant",
+    "open_text",
+    "read_json",
+    "read_list",
+    "read_toml",
+    "read_yaml",
+    "schema_problem",
+    "unknown_key",
+]
 
 _Error = type[SpuriousImagenetError]
 _MAX_LINE = 4 << 20
@@ -206,6 +216,13 @@ def meant(name: str, known: Iterable[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Say that a key is not one of those that there are."""
+    names = list(known)
+    close = meant(key, names)
+    return f"unknown key {key[:60]!r}{f' (did you mean {close!r}?)' if close else ''}: expected {', '.join(names)}."
+
+
 def schema_problem(problem: ValidationError, known: Iterable[str]) -> str:
     """Say in a few words what of a person's content does not fit; a mistyped key comes first, as it explains others.
 
@@ -216,15 +233,7 @@ def schema_problem(problem: ValidationError, known: Iterable[str]) -> str:
     first = min(problem.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        close = meant(key, known) if len(first["loc"]) == 1 else None
-        names = (
-            f"; did you mean {close!r}?"
-            if close
-            else f": expected {', '.join(known)}."
-            if len(first["loc"]) == 1
-            else "."
-        )
-        return f"unknown key {key!r}{names}"
+        return unknown_key(key, known) if len(first["loc"]) == 1 else f"unknown key {key!r}."
     message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] == "missing" or not key else f" (got {str(first['input'])[:60]!r})"
-    return f"{f'key {key!r}: ' if key else ''}{message}{got}."
+    got = repr(first["input"])
+    return f"{f'key {key!r}: ' if key else ''}{message} (got {got if len(got) <= 60 else got[:57] + '...'})."

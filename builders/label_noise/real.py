@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.texts import read_json
 
 __all__ = ["MultiLabel", "RealLabels", "RealReport", "real_report"]
 
@@ -73,10 +73,7 @@ class RealLabels:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"ReaL labels {path} cannot be read: {error}") from error
+        content = read_json(path, "ReaL labels")
         if isinstance(content, list) and len(content) != _IMAGES:
             raise DataError(
                 f"{path} lists {len(content)} images: expected {_IMAGES}, one an ImageNet validation image."

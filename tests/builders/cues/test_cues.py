@@ -162,8 +162,8 @@ def test_gaps_refuse_features_of_another_model(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("class_id\na\n", "expected class_id and text"),
-        ("class_id,text\na,\n", "empty field in row 1"),
-        ("", "cannot be read"),
+        ("class_id,text\na,\n", "row 2 has an empty field"),
+        ("", "expected class_id and text"),
     ],
 )
 def test_a_bad_cues_file_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
