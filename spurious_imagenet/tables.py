@@ -186,12 +186,12 @@ class Table:
 def row_writer(file: TextIO) -> Callable[[Sequence[object]], object]:
     """Return what writes rows of commas that :class:`Table` reads as they were; None is an empty cell."""
     plain = csv.writer(file, lineterminator="\n")
-    # Blanks before a cell are read as a person's habit, not as its text, unless it is quoted.
+    # Blanks before a cell are read as a person's habit, not as its text, unless it is quoted; and a lone \r ends a row.
     quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(cells: Sequence[object]) -> object:
-        blank = any(isinstance(cell, str) and cell.startswith(" ") for cell in cells)
-        return (quoting if blank else plain).writerow(cells)
+        fragile = any(isinstance(cell, str) and (cell.startswith(" ") or "\r" in cell) for cell in cells)
+        return (quoting if fragile else plain).writerow(cells)
 
     return write
 
