@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TextIO
 from spurious_imagenet.errors import DataError, SpuriousImagenetError
 from spurious_imagenet.texts import meant, open_text
 
-__all__ = ["Columns", "Table", "TableRow", "open_table", "row_writer"]
+__all__ = ["Columns", "Table", "TableRow", "folded", "open_table", "row_writer"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 _SHOWN = 20
@@ -43,13 +43,13 @@ class Columns:
     def name(self, header: str) -> str:
         """Return the known column that a header means, or the header as it is."""
         text = header.strip()
-        return text if text in self.known else next((k for k in self.known if _folded(k) == _folded(text)), text)
+        return text if text in self.known else next((k for k in self.known if folded(k) == folded(text)), text)
 
     def lacks(self, names: Sequence[str]) -> str | None:
         """Say what must be there and is not among the names."""
         if missing := [c for c in self.required if c not in names]:
-            lost = "" if len(missing) == len(self.required) else f", but {' and '.join(missing)} is not there"
-            return f"expected {' and '.join(self.required)}{lost}"
+            lost = "" if len(missing) == len(self.required) else f", but there is no {_listed(missing)}"
+            return f"expected {_listed(self.required)}{lost}"
         if self.one_of and not set(self.one_of) & set(names):
             return f"expected one of {', '.join(self.one_of)}"
         return None
@@ -250,7 +250,12 @@ def _separator(line: str, columns: Columns) -> str:
     return max(_SEPARATORS, key=found)
 
 
-def _folded(name: str) -> str:
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def folded(name: str) -> str:
+    """Return what is left of a column's name where case, blanks, ``-`` and ``_`` do not count."""
     return "".join(c for c in name.casefold() if c not in " _-")
 
 
