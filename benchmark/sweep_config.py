@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from spurious_imagenet.benchmark.evaluation import short_name
 from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.texts import read_yaml, schema_problem
 
 __all__ = ["SweepConfig", "SweepModel", "read_models"]
 
@@ -86,24 +86,19 @@ def read_models(path: str | Path) -> tuple[SweepModel, ...]:
     Raises:
         ConfigError: It is no such list; the sentence names the entry and the key.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:200]}.") from error
+    content = read_yaml(path, "models", ConfigError)
     if not isinstance(content, list) or not content:
-        raise ConfigError(f"{path} holds {type(content).__name__}: expected a list of models, each with `model: SPEC`.")
+        raise ConfigError(f"{path} holds {_kind(content)}: expected a list of models, each with `- model: SPEC`.")
     return tuple(_model(entry, f"{path}, model {number}") for number, entry in enumerate(content, 1))
+
+
+def _kind(content: Any) -> str:
+    kinds = {dict: "a mapping", list: "an empty list", str: "text"}
+    return kinds.get(type(content), "nothing")
 
 
 def _model(entry: Any, where: str) -> SweepModel:
     try:
         return SweepModel.model_validate(entry)
     except ValidationError as error:
-        # A mistyped key says more than the absence of the right one.
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(SweepModel.model_fields)
-            raise ConfigError(f"{where} has the unknown key {key!r}: expected {known}.") from None
-        at = f" key {key!r}:" if key else ""
-        raise ConfigError(f"{where}:{at} {first['msg']} (got {first['input']!r}).") from None
+        raise ConfigError(f"{where}: {schema_problem(error, SweepModel.model_fields)}") from None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,8 +15,10 @@ from pydantic import ValidationError
 from spurious_imagenet.benchmark.concepts.verdicts import ConceptVerdict, Vote
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
+from spurious_imagenet.tables import Columns, open_table, row_writer
+from spurious_imagenet.texts import json_rows
 
-__all__ = ["first_problem", "inert_cell", "original_text", "read_rows", "skip_comment", "write_rows"]
+__all__ = ["first_problem", "inert_cell", "original_text", "read_rows", "write_rows"]
 
 _TEXT = pa.string()
 _VOTE = pa.struct(
@@ -39,10 +40,14 @@ _SCHEMA = pa.schema(
 )
 _CONCEPT_COLUMNS = tuple(n for n in _SCHEMA.names if n != "votes")
 _VOTE_COLUMNS = tuple(Vote.model_fields)
+_COLUMNS = Columns(
+    (*_CONCEPT_COLUMNS, *_VOTE_COLUMNS),
+    required=("kind", "class_index", "class_id", "component", "verdict", "source"),
+    remarks="above",
+)
 
 #: A spreadsheet reads a cell that begins so as a formula, or drops the mark; the apostrophe guards itself.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
-_MAX_LINE = 4 << 20
 
 
 def inert_cell(text: str) -> str:
@@ -53,19 +58,6 @@ def inert_cell(text: str) -> str:
 def original_text(cell: str) -> str:
     """Undo :func:`inert_cell`."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
-
-
-def skip_comment(file: TextIO) -> int:
-    """Go to the first line that does not begin with ``#``: above a table may stand who judged, and how.
-
-    Returns:
-        How many lines were skipped.
-    """
-    skipped, start = 0, file.tell()
-    while file.readline(_MAX_LINE).startswith("#"):
-        skipped, start = skipped + 1, file.tell()
-    file.seek(start)
-    return skipped
 
 
 def first_problem(error: ValidationError) -> str:
@@ -90,7 +82,7 @@ def read_rows(path: Path) -> tuple[ConceptVerdict, ...]:
     form = _form(path, DataError)
     try:
         return tuple(_validated(path, number, row) for number, row in form[1](path))
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as verdicts: {error}") from error
 
 
@@ -134,26 +126,18 @@ def _write_jsonl(path: Path, rows: tuple[ConceptVerdict, ...], _: str) -> None:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise DataError(f"{path}, row {number} is no JSON of at most {_MAX_LINE >> 20} MiB.") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, row {number} is no JSON object.")
-            yield number, row
+    return json_rows(path, "verdicts")
 
 
 def _write_csv(path: Path, rows: tuple[ConceptVerdict, ...], comment: str) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         file.writelines(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_CONCEPT_COLUMNS + _VOTE_COLUMNS)
+        write = row_writer(file)
+        write(_CONCEPT_COLUMNS + _VOTE_COLUMNS)
         for row in rows:
             concept = [_cell(getattr(row, c)) for c in _CONCEPT_COLUMNS]
             for vote in row.votes or (None,):
-                writer.writerow(concept + [_cell(getattr(vote, c, None)) for c in _VOTE_COLUMNS])
+                write(concept + [_cell(getattr(vote, c, None)) for c in _VOTE_COLUMNS])
 
 
 def _cell(value: object) -> object:
@@ -162,25 +146,12 @@ def _cell(value: object) -> object:
 
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read one vote a line; a verdict's votes stand together. Empty cells are null."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        comments = skip_comment(file)
-        lines = csv.reader(file, strict=True)
-        header = next(lines, [])
-        if header != [*_CONCEPT_COLUMNS, *_VOTE_COLUMNS]:
-            raise DataError(f"{path} has the columns {header[:20]}: expected {[*_CONCEPT_COLUMNS, *_VOTE_COLUMNS]}.")
-        rows = _numbered(path, lines, len(header), first=comments + 2)
-        split = len(_CONCEPT_COLUMNS)
-        for concept, group in groupby(rows, key=lambda numbered: numbered[1][:split]):
-            votes = list(group)
-            found = [dict(zip(_VOTE_COLUMNS, cells[split:], strict=True)) for _, cells in votes if any(cells[split:])]
-            yield votes[0][0], {**dict(zip(_CONCEPT_COLUMNS, concept, strict=True)), "votes": found}
-
-
-def _numbered(path: Path, lines: Iterable[list[str]], width: int, first: int) -> Iterator[tuple[int, list[str | None]]]:
-    for number, cells in enumerate(lines, start=first):
-        if len(cells) != width:
-            raise DataError(f"{path}, row {number} has {len(cells)} cells: expected {width}.")
-        yield number, [original_text(c) or None for c in cells]
+    with open_table(path, "verdicts", _COLUMNS) as table:
+        rows = ((row.number, {c: original_text(t) or None for c, t in row.cells.items()}) for row in table)
+        for concept, group in groupby(rows, key=lambda row: [row[1].get(c) for c in _CONCEPT_COLUMNS]):
+            votes = [(number, {c: cells.get(c) for c in _VOTE_COLUMNS}) for number, cells in group]
+            given = [vote for _, vote in votes if any(vote.values())]
+            yield votes[0][0], {**dict(zip(_CONCEPT_COLUMNS, concept, strict=True)), "votes": given}
 
 
 _Rows = tuple[ConceptVerdict, ...]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.texts import read_list
 
 __all__ = ["ModelSpec", "read_labels_file"]
+
+#: A class id and a name that something other than a tab parts: together they would be no class of any image.
+_WORDNET_AND_NAME = re.compile(r"n\d{8}[\s,;:]+\S")
 
 
 @dataclass(frozen=True)
@@ -95,16 +100,23 @@ class ModelSpec:
 
 
 def read_labels_file(path: str | Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read one class a line: its id, optionally a tab and its name.
+    """Read one class a line: its id, optionally a tab and its name. Lines without anything may only end the file.
 
     Raises:
-        ConfigError: The file is missing or empty.
+        ConfigError: The file is missing or empty, a line between classes is empty, or lines are not of this form.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"labels file {path} cannot be read: {error.strerror}.") from error
-    pairs = [line.partition("\t") for line in lines if line.strip()]
-    if not pairs:
+    lines = read_list(path, "labels file", ConfigError)
+    if not lines:
         raise ConfigError(f"labels file {path} is empty: expected one class id a line.")
+    for expected, (number, line) in enumerate(lines, start=lines[0][0]):
+        if number != expected:
+            raise ConfigError(
+                f"labels file {path}, line {expected} is empty, but classes follow: expected one class a line, in the "
+                "order of the model's outputs; delete the line, or write what stands there."
+            )
+        if "\t" not in line and _WORDNET_AND_NAME.match(line):
+            raise ConfigError(
+                f"labels file {path}, line {number}: got {line[:60]!r}, expected a tab between id and name."
+            )
+    pairs = [line.partition("\t") for _, line in lines]
     return tuple(p[0].strip() for p in pairs), tuple((p[2] or p[0]).strip() for p in pairs)

@@ -22,6 +22,7 @@ from spurious_imagenet.errors import DataError
 
 __all__ = ["expand_shards"]
 
+_SHOWN = 3
 _COMPRESSED = (".gz", ".tgz", ".zst", ".tzst", ".bz2", ".tbz2", ".xz", ".txz", ".lz4", ".zip")
 
 
@@ -43,12 +44,15 @@ def expand_shards(specs: Sequence[str], *, allow_pipe: bool = False) -> list[str
         ConfigError: ``pipe:`` without ``allow_pipe``.
     """
     found: dict[str, str] = {}
+    files: dict[tuple[int, int], str] = {}
     for spec in [specs] if isinstance(specs, str) else specs:
         check_pipe(spec, allow_pipe)
         for shard in _expand(spec):
             if shard in found:
                 raise DataError(f"shard {shard} is given twice (by {found[shard]!r} and {spec!r}): give each once.")
             found[shard] = spec
+            if (file := _file(shard)) is not None and (other := files.setdefault(file, shard)) != shard:
+                raise DataError(f"shard {shard} is the same file as {other}, by a link: give each once.")
     if not found:
         raise DataError("no shards were given: expected at least one tar file, directory or address.")
     return list(found)
@@ -62,7 +66,37 @@ def _expand(spec: str) -> list[str]:
         addresses = list(braceexpand(spec))
     except ValueError as error:
         raise DataError(f"shards {spec!r} cannot be expanded: {error}.") from error
+    if len(addresses) > 1:
+        _refuse_gaps(addresses, spec)
     return [shard for address in addresses for shard in _shards_at(address, spec)]
+
+
+def _refuse_gaps(addresses: Sequence[str], spec: str) -> None:
+    """Name the local shards of a range that are not there, and what lies beside them."""
+    local = [Path(p) for p in map(local_path, addresses) if p is not None and not has_magic(str(p))]
+    missing = [path for path in local if not path.expanduser().exists()]
+    if not missing:
+        return
+    names = ", ".join(path.name for path in missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
+    folder = missing[0].expanduser().parent
+    beside = sorted(path.name for path in folder.glob("*.tar")) if folder.is_dir() else []
+    there = f"has {len(beside)} tars, from {beside[0]} to {beside[-1]}" if beside else "has no tars"
+    raise DataError(
+        f"shards {spec!r}: {len(missing)} of {len(addresses)} are missing ({names}); {folder} {there}: fetch what is "
+        "missing, or write the ranges that are there."
+    )
+
+
+def _file(shard: str) -> tuple[int, int] | None:
+    """Return what tells a local file from others whatever its name; None for other addresses."""
+    local = None if is_pipe(shard) else local_path(shard)
+    if local is None:
+        return None
+    try:
+        status = local.stat()
+    except OSError:
+        return None  # gone since it was listed: opening it says so
+    return (status.st_dev, status.st_ino) if status.st_ino else None
 
 
 def _shards_at(address: str, spec: str) -> list[str]:
@@ -83,7 +117,7 @@ def _local_shards(path: Path, spec: str) -> list[str]:
         found = [str(path)]
     else:
         found = [p for p in glob(str(path), recursive=True) if Path(p).is_file()]  # noqa: PTH207 - may be absolute
-    return _plain(_sorted(found, spec))
+    return _plain(_sorted(found, spec, path))
 
 
 def _web_shard(address: str) -> str:
@@ -114,11 +148,24 @@ def _remote_shards(address: str, spec: str) -> list[str]:
     return _plain([address] if found == [path] else [fs.unstrip_protocol(p) for p in found])
 
 
-def _sorted(found: Iterable[str], spec: str) -> list[str]:
+def _sorted(found: Iterable[str], spec: str, local: Path | None = None) -> list[str]:
     shards = sorted(found)
     if not shards:
-        raise DataError(f"shards {spec!r} were not found: expected a tar file, or a directory or pattern with some.")
+        why = f" ({_what_is_there(local)})" if local is not None else ""
+        raise DataError(
+            f"shards {spec!r} were not found{why}: expected a tar file, or a directory or pattern with some."
+        )
     return shards
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir())
+        held = f"holds {len(names)} entries, such as {names[0]!r}, but no .tar" if names else "is empty"
+        return f"the folder {held}; `spurious shards` packs images"
+    folder = next(p for p in path.parents if not has_magic(str(p)) and p.is_dir())
+    what = "nothing matches in" if has_magic(str(path)) else "what is there ends at"
+    return f"{what} {folder}"
 
 
 def _plain(shards: list[str]) -> list[str]:

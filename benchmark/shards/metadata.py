@@ -72,7 +72,7 @@ def parse_metadata(meta: bytes, cls: bytes) -> SampleMetadata:
     """
     content, problem = _parse_object(meta) if meta else ({}, None)
     problems = [problem] if problem else []
-    class_id = next((content[name] for name in _CLASS_FIELDS if content.get(name) is not None), None)
+    class_id = next((content[name] for name in _CLASS_FIELDS if content.get(name) not in (None, "")), None)
     if class_id is not None and not (isinstance(class_id, str) and class_id.strip()):
         problems.append(f"the JSON's class id is not a text: {class_id!r:.60}")
         class_id = None
@@ -80,8 +80,6 @@ def parse_metadata(meta: bytes, cls: bytes) -> SampleMetadata:
     index = int(text) if text.isdigit() and len(cls) <= _MAX_LABEL_BYTES and int(text) <= _MAX_LABEL else None
     if cls and index is None:
         problems.append(f".cls is not a class index: {cls[:_MAX_LABEL_BYTES].decode('utf-8', 'replace')!r}")
-    if class_id is None and not cls and not problems and any(name in content for name in _CLASS_FIELDS):
-        problems.append("the JSON's class id is null")
     return SampleMetadata(class_id, index, content, "; ".join(problems) or None)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +16,14 @@ from spurious_imagenet.benchmark.models import LabelSpace
 from spurious_imagenet.benchmark.store import StoreConfig
 from spurious_imagenet.builders.cues.alignment import Alignment
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.tables import Columns, open_table
 
 __all__ = ["TEXT_KIND", "Cue", "aligned_bank", "cue_bank", "read_cues"]
 
 #: ``kind`` of a bank's rows that are text.
 TEXT_KIND = "text"
+
+_COLUMNS = Columns(("class_id", "text"), required=("class_id", "text"), others="pass", remarks="anywhere")
 
 
 class Cue(NamedTuple):
@@ -32,23 +34,18 @@ class Cue(NamedTuple):
 
 
 def read_cues(path: str | Path) -> list[Cue]:
-    """Read cues, one ``class_id,text`` a line of a CSV with that header; lines that begin with # are remarks.
+    """Read cues from a table with the columns ``class_id`` and ``text``; lines that begin with # are remarks.
 
     Raises:
         DataError: The file cannot be read, lacks a column, or has an empty field.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-        text = "".join(line for line in lines if not line.startswith("#"))
-        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cues file {path} cannot be read: {error}") from error
-    if not {"class_id", "text"} <= set(table.columns):
-        raise DataError(f"cues file {path} has the columns {list(table.columns)}: expected class_id and text.")
-    cues = [Cue(str(c).strip(), str(t).strip()) for c, t in zip(table["class_id"], table["text"], strict=True)]
-    for number, cue in enumerate(cues, start=1):
-        if not all(cue):
-            raise DataError(f"cues file {path} has an empty field in row {number}: expected a class id and a text.")
+    cues = []
+    with open_table(path, "cues file", _COLUMNS) as table:
+        for row in table:
+            cue = Cue(row.cells["class_id"].strip(), row.cells["text"].strip())
+            if not all(cue):
+                raise DataError(f"{row.where} has an empty field: expected a class id and a text.")
+            cues.append(cue)
     return cues
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,7 @@ def suggest(
     object_value: int | None = None,
     spurious_below: float = 1.7,
     core_above: float = 2.0,
+    on_coverage: Callable[[int, int], None] | None = None,
 ) -> tuple[ConceptVerdicts, list[Suggestion]]:
     """Suggest a verdict for each concept that has activation maps.
 
@@ -83,6 +85,7 @@ def suggest(
         object_value: The pixel value that marks the object; any but 0 where left out.
         spurious_below: A contrast below it suggests ``spurious``.
         core_above: A contrast above it suggests ``core``; between the two a concept is ``unclear``.
+        on_coverage: Told of how many images there are object masks, and how many images there are.
 
     Returns:
         Verdicts that ``spurious annotate`` takes, and the measures behind them. A concept without a usable image has
@@ -90,13 +93,14 @@ def suggest(
 
     Raises:
         ConfigError: The thresholds are not in order.
-        DataError: The directory holds no masks, or no image has an object mask.
+        DataError: The directory holds no masks, no image has an object mask, or one is named by a key that two images
+            have.
     """
     if not 0 <= spurious_below <= core_above:
         raise ConfigError(
             f"thresholds {spurious_below} and {core_above} are not in order: expected 0 <= first <= second."
         )
-    root, folder = Path(masks), Path(objects)
+    root, folder = Path(masks), _Objects(Path(objects), Path(masks))
     preprocess, weights = _made_with(root)
     found: list[Suggestion] = []
     verdicts: list[ConceptVerdict] = []
@@ -113,7 +117,9 @@ def suggest(
         found.append(Suggestion(concept, len(measured), share, contrast, verdict))
         verdicts.append(_verdict(rows[0], found[-1], weights))
     if not found:
-        raise DataError(f"{folder} has an object mask of no image of {root}: expected files such as KEY.png.")
+        raise DataError(f"{objects} has an object mask of no image of {root}: expected files such as KEY.png.")
+    if on_coverage is not None:
+        on_coverage(folder.used, folder.images)
     return ConceptVerdicts(tuple(verdicts)), found
 
 
@@ -129,13 +135,17 @@ def _made_with(root: Path) -> tuple[Preprocess, str]:
 def _concepts(root: Path) -> Iterator[tuple[str, list[pd.Series]]]:
     """Yield each concept's mask rows, one class's listing in memory at a time."""
     for listing in sorted(root.glob("*/metadata.parquet")):
-        try:
-            table = pq.read_table(listing).to_pandas()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{listing} cannot be read: {error}") from error
+        table = _listing(listing)
         table["folder"] = listing.parent.name
         for concept, rows in table.groupby("concept_id", sort=False):
             yield str(concept), [row for _, row in rows.iterrows()]
+
+
+def _listing(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    try:
+        return pq.read_table(file, columns=columns).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
 
 
 def _pixels(file: Path) -> NDArray[np.uint8]:
@@ -149,17 +159,51 @@ def _pixels(file: Path) -> NDArray[np.uint8]:
     return np.asarray(values.max(axis=2) if values.ndim == 3 else values, dtype=np.uint8)
 
 
-def _mask_file(objects: Path, name: str) -> Path | None:
-    """Find an image's object mask; a key comes from inside a tar, so it may not lead out of the folder."""
-    file = objects / f"{name}.png"
-    return file if file.resolve().is_relative_to(objects.resolve()) and file.is_file() else None
+class _Objects:
+    """Object masks, found by an image's hash, or by its key where no other image has that key."""
+
+    def __init__(self, folder: Path, masks: Path) -> None:
+        self._folder = folder
+        self._images: dict[str, dict[str, str]] = defaultdict(dict)
+        for listing in sorted(masks.glob("*/metadata.parquet")):
+            table = _listing(listing, columns=["key", "sha256", "shard"])
+            for row in table.itertuples(index=False):
+                self._images[str(row.key)].setdefault(str(row.sha256), str(row.shard))
+        self._used: set[str] = set()
+
+    @property
+    def images(self) -> int:
+        """Images that have an activation map."""
+        return len({sha256 for found in self._images.values() for sha256 in found})
+
+    @property
+    def used(self) -> int:
+        """Those of which an object mask was found."""
+        return len(self._used)
+
+    def find(self, key: str, sha256: str) -> Path | None:
+        """Return an image's object mask, None where there is none."""
+        file = self._file(sha256)
+        if file is None and (file := self._file(key)) is not None and len(self._images[key]) > 1:
+            (one, place), (other, elsewhere), *_ = self._images[key].items()
+            raise DataError(
+                f"object mask {file} may be of image {one} in {place} or of {other} in {elsewhere}, since both have "
+                f"the key {key!r}: name it by the SHA-256 of its image."
+            )
+        self._used |= {sha256} if file is not None else set()
+        return file
+
+    def _file(self, name: str) -> Path | None:
+        """Find a file by its name; a key comes from inside a tar, so it may not lead out of the folder."""
+        file = self._folder / f"{name}.png"
+        return file if file.resolve().is_relative_to(self._folder.resolve()) and file.is_file() else None
 
 
 def _measure(
-    root: Path, row: pd.Series, preprocess: Preprocess, objects: Path, value: int | None
+    root: Path, row: pd.Series, preprocess: Preprocess, objects: _Objects, value: int | None
 ) -> tuple[float, float] | None:
     """Measure one image; None where it has no object mask, or either is empty in what the model sees."""
-    file = _mask_file(objects, str(row.key)) or _mask_file(objects, str(row.sha256))
+    file = objects.find(str(row.key), str(row.sha256))
     if file is None:
         return None
     map_, marked = _pixels(root / row.folder / row.file_name), _pixels(file)

@@ -6,7 +6,6 @@ at the background. A feature is spurious if at least 3 of 5 say one of the latte
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts
 from spurious_imagenet.benchmark.concepts.verdict_files import first_problem
 from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.tables import Columns, TableRow, open_table
 
 __all__ = ["read_salient_imagenet"]
 
@@ -67,34 +67,24 @@ def read_salient_imagenet(path: str | Path) -> ConceptVerdicts:
     file = Path(path)
     labels = imagenet_label_space("imagenet-1k")
     pairs: dict[tuple[int, int], list[_Line]] = defaultdict(list)
-    for row, cells in _cells(file):
-        line = _parse(f"{file}, row {row}", row, dict(zip(_COLUMNS, cells, strict=True)), labels)
+    for row in _rows(file):
+        line = _parse(row.where, row.number, row.cells, labels)
         pairs[line.class_index, line.feature].append(line)
     if not pairs:
         raise DataError(f"{file} holds no votes.")
     return ConceptVerdicts(tuple(_verdict(file, lines, labels) for lines in pairs.values()))
 
 
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path) -> Iterator[TableRow]:
     """Yield the data rows; memory holds one at a time, and no cell of more than the csv module's 128 KiB."""
-    row = 1
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size} bytes: expected at most {_MAX_BYTES}.")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            header = next(lines, [])
-            if sorted(header) != sorted(_COLUMNS):
-                raise DataError(f"{path} has the columns {_short(header)}: expected {list(_COLUMNS)}.")
-            order = [header.index(c) for c in _COLUMNS]
-            for row, cells in enumerate(lines, start=2):
-                if len(cells) != len(header):
-                    raise DataError(f"{path}, row {row} has {len(cells)} cells: expected {len(header)}.")
-                yield row, [cells[i] for i in order]
-    except csv.Error as error:
-        raise DataError(f"{path}, row {row + 1} cannot be read as CSV: {error}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if size > _MAX_BYTES:
+        raise DataError(f"{path} has {size} bytes: expected at most {_MAX_BYTES}.")
+    with open_table(path, "votes", Columns(_COLUMNS, required=_COLUMNS, others="pass")) as table:
+        yield from table
 
 
 def _parse(where: str, row: int, cells: dict[str, str], labels: LabelSpace) -> _Line:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.texts import read_json
 
 __all__ = ["MultiLabel", "RealLabels", "RealReport", "real_report"]
 
@@ -73,10 +74,7 @@ class RealLabels:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"ReaL labels {path} cannot be read: {error}") from error
+        content = read_json(path, "ReaL labels")
         if isinstance(content, list) and len(content) != _IMAGES:
             raise DataError(
                 f"{path} lists {len(content)} images: expected {_IMAGES}, one an ImageNet validation image."
@@ -88,7 +86,10 @@ class RealLabels:
         self._labels: dict[str, frozenset[str]] = {}
         for key, values in pairs:
             name = f"ILSVRC2012_val_{key:08d}" if isinstance(key, int) else _name(key)
+            if name in self._labels:
+                raise DataError(f"{path} names image {name} twice, the second time as {key!r}: expected each once.")
             self._labels[name] = self._classes(values, f"{path}, image {name}")
+        self._bare = _by_bare_name(self._labels)
 
     def _classes(self, values: Any, where: str) -> frozenset[str]:
         if not isinstance(values, list):
@@ -106,12 +107,14 @@ class RealLabels:
         """Return the classes that each image shows.
 
         Args:
-            names: Names of images; folders and extensions do not count.
+            names: Names of images; extensions do not count, and folders only where two images have one name.
 
         Raises:
-            DataError: An image is not among them.
+            DataError: An image is not among them, or they do not say of which of two images they speak.
         """
-        found = [self._labels.get(_name(name)) for name in names]
+        wanted = {name: _name(name) for name in names}
+        alike = _by_bare_name(wanted.values())
+        found = [self._find(wanted[name], alike) for name in names]
         missing = [name for name, labels in zip(names, found, strict=True) if labels is None]
         if missing:
             raise DataError(
@@ -119,10 +122,30 @@ class RealLabels:
             )
         return [labels for labels in found if labels is not None]
 
+    def _find(self, name: str, alike: Mapping[str, Sequence[str]]) -> frozenset[str] | None:
+        if name in self._labels:
+            return self._labels[name]
+        bare = PurePosixPath(name).name
+        labelled, ranked = self._bare.get(bare, []), alike[bare]
+        if labelled and (len(labelled) > 1 or len(ranked) > 1):
+            raise DataError(
+                f"{self.path} has labels of {' and '.join(map(repr, labelled[:2]))}, which may be those of "
+                f"{' or '.join(map(repr, ranked[:2]))}: expected the names with their folders."
+            )
+        return self._labels[labelled[0]] if labelled else None
+
+
+def _by_bare_name(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        found[PurePosixPath(name).name].append(name)
+    return found
+
 
 def _name(text: str) -> str:
     numbered = _NUMBERED.search(text)
-    return numbered.group() if numbered else Path(text).stem
+    path = PurePosixPath(text)
+    return numbered.group() if numbered else str(path.parent / path.stem)
 
 
 def real_report(images: pd.DataFrame, flagged: pd.DataFrame, gaps: Mapping[str, float], real: RealLabels) -> RealReport:

@@ -10,6 +10,7 @@ import pandas as pd
 from datasets import Features, Image, List, Value
 
 from spurious_imagenet.benchmark.shards import SampleMetadata
+from spurious_imagenet.tables import folded
 
 __all__ = ["FEATURES", "attribution", "public_spec", "row_of", "summarise", "wordnet_id"]
 
@@ -52,7 +53,7 @@ _WORDNET = re.compile(r"n\d{8}")
 # Column → names under which image collections carry it; OpenImages' attribution file first.
 _ATTRIBUTION = {
     "source_id": ("ImageID", "image_id", "id"),
-    "license": ("License", "license"),
+    "license": ("License", "license", "licence"),
     "author": ("Author", "author"),
     "title": ("Title", "title"),
     "landing_url": ("OriginalLandingURL", "landing_url"),
@@ -61,12 +62,17 @@ _ATTRIBUTION = {
 
 
 def attribution(meta: dict[str, Any]) -> dict[str, str | None]:
-    """Find whose picture it is in a sample's metadata; None where it does not say."""
+    """Find whose picture it is in a sample's metadata; None where it does not say.
+
+    Names count in any case, with blanks, ``-`` or ``_`` or without, as tables that people make have them.
+    """
     nested = {k: v for value in meta.values() if isinstance(value, dict) for k, v in value.items()}
     flat = nested | {k: v for k, v in meta.items() if not isinstance(v, dict)}
+    said = {name: value for name, value in flat.items() if value not in (None, "")}
+    alike = {folded(name): value for name, value in said.items()} | said
     found = {}
     for column, names in _ATTRIBUTION.items():
-        value = next((flat[n] for n in names if flat.get(n) not in (None, "")), None)
+        value = next((alike[n] for n in (*names, *map(folded, names)) if n in alike), None)
         found[column] = str(value) if isinstance(value, str | int | float) else None
     return found
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 from spurious_imagenet.benchmark.manifest import Change, DatasetManifest, RetiredImage
 from spurious_imagenet.builders.publish.config import VersionConfig
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.tables import Columns, open_table
 
 __all__ = ["RETIRED", "Errata", "changelog", "read_previous", "retired_rows"]
 
@@ -110,16 +109,15 @@ def _read_list(
     path: Path, published: dict[tuple[str, str], str], known: set[tuple[str, str]], version: str
 ) -> tuple[RetiredImage, ...]:
     found: dict[tuple[str, str], RetiredImage] = {}
-    for number, row in _csv_rows(path):
-        key = (str(row["class_id"]), str(row["sha256"]))
-        where = f"{path}, row {number}"
+    for where, row in _rows(path):
+        key = (row["class_id"].strip(), row["sha256"].strip().lower())
         if key in known:
             raise DataError(f"{where}: image {key[1]} of class {key[0]!r} is retired already.")
         if key in found:
             raise DataError(f"{where}: image {key[1]} of class {key[0]!r} is given twice.")
         if key not in published:
             raise DataError(f"{where}: the previous version has no image {key[1]!r} of class {key[0]!r}.")
-        reason = " ".join((row["reason"] or "").split())
+        reason = " ".join(row["reason"].split())
         if not 0 < len(reason) <= _MAX_REASON:
             raise DataError(f"{where}: a reason has 1 to {_MAX_REASON} characters, got {len(reason)}.")
         try:
@@ -133,15 +131,9 @@ def _read_list(
     return tuple(found[key] for key in sorted(found))
 
 
-def _csv_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := [c for c in _COLUMNS if c not in (reader.fieldnames or ())]:
-                raise DataError(f"{path} lacks the columns {missing}: expected {', '.join(_COLUMNS)}.")
-            return [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a list of images to retire: {error}") from error
+def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
+    with open_table(path, "list of images to retire", Columns(_COLUMNS, required=_COLUMNS, others="pass")) as table:
+        return [(row.where, row.cells) for row in table]
 
 
 def retired_rows(retired: Collection[RetiredImage], version: str) -> list[dict[str, str | None]]:

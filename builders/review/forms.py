@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.texts import read_toml, read_yaml, schema_problem
 
 __all__ = ["ANSWERS", "BUNDLED", "KEYS", "Answer", "OutcomeRule", "Question", "ReviewForm", "load_form"]
 
@@ -23,8 +23,9 @@ KEYS: dict[str, Answer] = {"y": "yes", "n": "no", "u": "unclear"}
 #: Forms that come with the package.
 BUNDLED = ("board", "image", "label")
 
-# YAML reads a bare yes or no as a truth value.
-_Expected = Annotated[Answer, BeforeValidator(lambda value: {True: "yes", False: "no"}.get(value, value))]
+# A form may say true, or TOML's true, for yes.
+_TRUTH = {True: "yes", False: "no", "true": "yes", "false": "no"}
+_Expected = Annotated[Answer, BeforeValidator(lambda value: _TRUTH.get(value, value))]
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 #: Question ids become columns of sheets, beside these.
 _RESERVED = frozenset(
@@ -137,21 +138,10 @@ def load_form(name_or_path: str | Path) -> ReviewForm:
         resource = files("spurious_imagenet.builders.review").joinpath("forms", f"{name_or_path}.toml")
         return ReviewForm.model_validate(tomllib.loads(resource.read_text(encoding="utf-8")))
     path = Path(name_or_path)
-    content = _parse(path)
+    if path.suffix not in {".toml", ".yaml", ".yml"}:
+        raise ConfigError(f"form {path}: expected {', '.join(BUNDLED)}, or a file in .toml or .yaml.")
+    content = (read_toml if path.suffix == ".toml" else read_yaml)(path, "form", ConfigError)
     try:
         return ReviewForm.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"form {path}: {where + ': ' if where else ''}{message}.") from None
-
-
-def _parse(path: Path) -> Any:
-    if path.suffix not in {".toml", ".yaml", ".yml"}:
-        raise ConfigError(f"form {path}: expected {', '.join(BUNDLED)}, or a file in .toml or .yaml.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"form {path} cannot be read: {error}") from error
+        raise ConfigError(f"form {path}: {schema_problem(error, ReviewForm.model_fields)}") from None

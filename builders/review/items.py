@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.texts import json_rows, unknown_key
 
 __all__ = ["BoardTable", "ReviewItem", "items_from_boards", "items_from_file", "read_items", "write_items"]
 
@@ -69,15 +70,14 @@ def read_items(path: str | Path) -> Iterator[ReviewItem]:
     """Read items from JSON lines, one object a line with the fields of :class:`ReviewItem`.
 
     Raises:
-        DataError: A line is not an item; the sentence names it.
-        StoreError: The file cannot be read.
+        DataError: The file cannot be read, a line is not an item, or two are of one id; the sentence names it.
     """
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                yield _item_of(line, f"{path}, line {number}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"items {path} cannot be read: {error}") from error
+    seen: dict[str, int] = {}
+    for number, content in json_rows(path, "items"):
+        item = _item_of(content, f"items {path}, row {number}")
+        if (first := seen.setdefault(item.item_id, number)) != number:
+            raise DataError(f"items {path}, row {number}: item {item.item_id!r} is given twice, first in row {first}.")
+        yield item
 
 
 def items_from_file(path: str | Path) -> list[ReviewItem]:
@@ -90,8 +90,7 @@ def items_from_file(path: str | Path) -> list[ReviewItem]:
         The items, their images absolute.
 
     Raises:
-        DataError: A line is not an item, or an image is missing.
-        StoreError: The file cannot be read.
+        DataError: The file cannot be read, a line is not an item, or an image is missing.
     """
     folder = Path(path).resolve().parent
     items = []
@@ -105,15 +104,9 @@ def items_from_file(path: str | Path) -> list[ReviewItem]:
     return items
 
 
-def _item_of(line: str, where: str) -> ReviewItem:
-    try:
-        content = json.loads(line)
-    except ValueError:
-        raise DataError(f"{where}: not JSON, expected one item a line.") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{where}: got {type(content).__name__}, expected an object with the fields of an item.")
+def _item_of(content: dict[str, Any], where: str) -> ReviewItem:
     if unknown := sorted(content.keys() - _KNOWN):
-        raise DataError(f"{where}: unknown field {unknown[0]!r}, expected some of {list(_FIELDS)}.")
+        raise DataError(f"{where}: {unknown_key(unknown[0], _FIELDS)}")
     for name in _TEXTS:
         if not isinstance(content.get(name), str) or not content[name]:
             raise DataError(f"{where}: {name} is {content.get(name)!r}, expected text.")

@@ -13,7 +13,7 @@ from spurious_imagenet.builders.review.candidates import candidate_media, items_
 from spurious_imagenet.builders.review.forms import BUNDLED, ReviewForm, load_form
 from spurious_imagenet.builders.review.items import ReviewItem, items_from_boards, items_from_file
 from spurious_imagenet.builders.review.review import Review
-from spurious_imagenet.builders.review.sheets import read_sheet
+from spurious_imagenet.builders.review.sheets import read_sheet, refuse_repeated
 from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["ReviewSource", "make_review"]
@@ -100,7 +100,9 @@ def _form(name: str | None, items: Sequence[ReviewItem]) -> ReviewForm:
 
 def _with_gold(items: Sequence[ReviewItem], form: ReviewForm, path: Path) -> list[ReviewItem]:
     known = {}
-    for row in read_sheet(path, form, {item.item_id for item in items}):
+    rows = list(read_sheet(path, form, {item.item_id for item in items}))
+    refuse_repeated(rows)
+    for row in rows:
         if not form.is_complete(row.answers):
             raise DataError(f"{row.where}: known answers must answer all of {list(form.question_ids)}.")
         known[row.item_id] = row.answers

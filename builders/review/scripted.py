@@ -11,7 +11,7 @@ from spurious_imagenet.builders.planted.truth import PlantedTruth
 from spurious_imagenet.builders.review.consensus import State
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
-from spurious_imagenet.builders.review.sheets import read_sheet
+from spurious_imagenet.builders.review.sheets import read_sheet, refuse_repeated
 from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["adjudicate_by_script", "answer_by_script", "planted_answers", "read_truth", "scripted_answers"]
@@ -104,7 +104,9 @@ def read_truth(review: Review, path: str | Path) -> dict[str, dict[str, str]]:
         DataError: The sheet is unreadable, or a row does not fit the review; the sentence names it.
         ConfigError: The ending is neither.
     """
-    return {row.item_id: row.answers for row in read_sheet(path, review.form, review.items)}
+    rows = list(read_sheet(path, review.form, review.items))
+    refuse_repeated(rows)
+    return {row.item_id: row.answers for row in rows}
 
 
 def planted_answers(review: Review, world: str | Path, check: str | Path) -> dict[str, dict[str, str]]:

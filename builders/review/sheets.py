@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell, original_text, skip_comment
+from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell, original_text
 from spurious_imagenet.builders.review.consensus import State
 from spurious_imagenet.builders.review.forms import ANSWERS, KEYS, ReviewForm
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
+from spurious_imagenet.tables import Columns, open_table, row_writer
+from spurious_imagenet.texts import json_rows
 
 __all__ = [
     "Imported",
@@ -25,11 +26,11 @@ __all__ = [
     "import_adjudications",
     "import_sheet",
     "read_sheet",
+    "refuse_repeated",
 ]
 
 #: Columns of a sheet before those of the questions; of a sheet that is read only ``item_id`` must be there.
 _ABOUT = ("item_id", "labeler", "class_name", "class_id", "concept_id", "media", "board", "references")
-_MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class SheetRow:
         item_id: The item.
         labeler: Who answers; None where the sheet does not say.
         answers: Question → answer; without the questions that are left empty.
+        unread: Columns of its sheet that are neither known nor a question, such as remarks.
     """
 
     where: str
     item_id: str
     labeler: str | None
     answers: dict[str, str]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class Imported:
         recorded: Rows that were new or changed something.
         unchanged: Rows that say what the review says already.
         empty: Rows without an answer.
+        unread: Columns that were passed over, such as remarks.
     """
 
     recorded: int
     unchanged: int
     empty: int
+    unread: tuple[str, ...] = ()
 
 
 def export_sheet(review: Review, labeler: str, out: str | Path) -> int:
@@ -113,13 +118,13 @@ def import_sheet(review: Review, path: str | Path, labeler: str | None = None) -
     given = {name: [r for r in own if r.answers] for name, own in by_labeler.items()}
     changed: dict[str, list[SheetRow]] = {}
     for name, own in given.items():
-        _refuse_repeated(own)
+        refuse_repeated(own)
         said = review.verdicts(name)
         changed[name] = [r for r in own if r.item_id not in said or said[r.item_id].answers != r.answers]
     for name, own in changed.items():
         review.record_many(name, [(row.item_id, row.answers) for row in own])
     recorded, answered = sum(map(len, changed.values())), sum(map(len, given.values()))
-    return Imported(recorded, answered - recorded, len(rows) - answered)
+    return Imported(recorded, answered - recorded, len(rows) - answered, _unread(rows))
 
 
 def import_adjudications(review: Review, who: str, path: str | Path) -> Imported:
@@ -131,11 +136,11 @@ def import_adjudications(review: Review, who: str, path: str | Path) -> Imported
     """
     rows = list(read_sheet(path, review.form, review.items))
     given = [row for row in rows if row.answers]
-    _refuse_repeated(given)
+    refuse_repeated(given)
     settled = review.adjudications()
     changed = [r for r in given if r.item_id not in settled or settled[r.item_id].answers != r.answers]
     review.adjudicate_many(who, [(row.item_id, row.answers) for row in changed])
-    return Imported(len(changed), len(given) - len(changed), len(rows) - len(given))
+    return Imported(len(changed), len(given) - len(changed), len(rows) - len(given), _unread(rows))
 
 
 def read_sheet(path: str | Path, form: ReviewForm, items: Container[str]) -> Iterator[SheetRow]:
@@ -153,11 +158,9 @@ def read_sheet(path: str | Path, form: ReviewForm, items: Container[str]) -> Ite
     file = Path(path)
     if file.suffix not in {".csv", ".jsonl"}:
         raise ConfigError(f"sheet {file}: expected a file that ends in .csv or .jsonl.")
-    try:
-        for where, cells in _csv_rows(file) if file.suffix == ".csv" else _jsonl_rows(file):
-            yield _row(where, cells, form, items)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"sheet {file} cannot be read: {error}.") from error
+    questions = form.question_ids
+    for where, cells, unread in _csv_rows(file, questions) if file.suffix == ".csv" else _jsonl_rows(file):
+        yield replace(_row(where, cells, form, items), unread=unread)
 
 
 def _row(where: str, cells: Mapping[str, str], form: ReviewForm, items: Container[str]) -> SheetRow:
@@ -165,6 +168,7 @@ def _row(where: str, cells: Mapping[str, str], form: ReviewForm, items: Containe
     if unknown := [c for c in cells if c not in _ABOUT and c not in questions]:
         raise DataError(f"{where}: column {unknown[0][:60]!r} is not known, expected some of {[*_ABOUT, *questions]}.")
     item_id = cells.get("item_id", "")
+    item_id = item_id if item_id in items else item_id.strip()
     if not item_id or not any(q in cells for q in questions):
         raise DataError(f"{where}: expected item_id and answers to {list(questions)}, got {sorted(cells)}.")
     if item_id not in items:
@@ -174,8 +178,10 @@ def _row(where: str, cells: Mapping[str, str], form: ReviewForm, items: Containe
         if text := cells.get(question, "").strip().lower():
             answers[question] = KEYS.get(text, text)
             if answers[question] not in ANSWERS:
-                raise DataError(f"{where}: {text[:40]!r} is no answer to {question!r}, expected yes, no or unclear.")
-    return SheetRow(where, item_id, cells.get("labeler") or None, answers)
+                raise DataError(
+                    f"{where}: {text[:40]!r} is not an answer to {question!r}, expected yes, no or unclear."
+                )
+    return SheetRow(where, item_id, cells.get("labeler", "").strip() or None, answers)
 
 
 def _who(row: SheetRow, labeler: str | None, review: Review) -> str:
@@ -191,7 +197,16 @@ def _who(row: SheetRow, labeler: str | None, review: Review) -> str:
     return who
 
 
-def _refuse_repeated(rows: Iterable[SheetRow]) -> None:
+def _unread(rows: Sequence[SheetRow]) -> tuple[str, ...]:
+    return rows[0].unread if rows else ()
+
+
+def refuse_repeated(rows: Iterable[SheetRow]) -> None:
+    """Refuse rows of which two are of one item.
+
+    Raises:
+        DataError: There are such; the sentence names both.
+    """
     seen: dict[str, str] = {}
     for row in rows:
         if row.item_id in seen:
@@ -199,39 +214,20 @@ def _refuse_repeated(rows: Iterable[SheetRow]) -> None:
         seen[row.item_id] = row.where
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        comments = skip_comment(file)
-        start = file.tell()
-        header = file.readline(_MAX_LINE)
-        file.seek(start)
-        # Spreadsheets write semicolons where the comma is the decimal point.
-        lines = csv.reader(file, delimiter=";" if header.count(";") > header.count(",") else ",", strict=True)
-        names = next(lines, [])
-        if len(set(names)) != len(names) or "item_id" not in names:
-            raise DataError(
-                f"{path}, row {comments + 1}: got the columns {names[:20]}, expected item_id and others, each once."
-            )
-        for number, cells in enumerate(lines, start=comments + 2):
-            if len(cells) != len(names):
-                raise DataError(f"{path}, row {number}: {len(cells)} cells, expected {len(names)} as in the header.")
-            yield f"{path}, row {number}", dict(zip(names, map(original_text, cells), strict=True))
+def _csv_rows(path: Path, questions: Sequence[str]) -> Iterator[tuple[str, dict[str, str], tuple[str, ...]]]:
+    columns = Columns((*_ABOUT, *questions), required=("item_id",), others="pass", remarks="above")
+    with open_table(path, "sheet", columns) as table:
+        for row in table:
+            yield row.where, {column: original_text(cell) for column, cell in row.cells.items()}, table.unread
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), start=1):
-            where = f"{path}, row {number}"
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                raise DataError(f"{where}: no JSON of at most {_MAX_LINE >> 20} MiB.") from None
-            if not isinstance(content, dict):
-                raise DataError(f"{where}: got {type(content).__name__}, expected an object.")
-            cells = {k: v for k, v in content.items() if v is not None and k != "references"}
-            if strange := [k for k, v in cells.items() if not isinstance(v, str)]:
-                raise DataError(f"{where}: {strange[0][:60]!r} is no text.")
-            yield where, cells
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, str], tuple[str, ...]]]:
+    for number, content in json_rows(path, "sheet"):
+        where = f"sheet {path}, row {number}"
+        cells = {k: v for k, v in content.items() if v is not None and k != "references"}
+        if strange := [k for k, v in cells.items() if not isinstance(v, str)]:
+            raise DataError(f"{where}: {strange[0][:60]!r} is not text.")
+        yield where, cells, ()
 
 
 def _write(
@@ -248,9 +244,10 @@ def _write(
         if path.suffix == ".jsonl":
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
-            writer = csv.DictWriter(file, [*_ABOUT, *questions], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: inert_cell(_cell(v)) for k, v in row.items()} for row in rows)
+            write, columns = row_writer(file), [*_ABOUT, *questions]
+            write(columns)
+            for row in rows:
+                write([inert_cell(_cell(row[column])) for column in columns])
     return len(rows)
 
 

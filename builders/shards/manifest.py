@@ -44,6 +44,10 @@ class ShardManifest(BaseModel):
     """Files that were not packed, counted by reason; ``skipped.jsonl`` lists them."""
     without_metadata: int | None
     """Packed images that have no row in the metadata CSV; None where there was no CSV."""
+    unused_rows: int | None = None
+    """Rows of the metadata CSV of which the folder has no image; None where there was no CSV, or it was not counted."""
+    types: dict[str, int] = {}
+    """Ending of the images in the shards -> how many have it; empty where it was not counted."""
 
     @classmethod
     def load(cls, path: str | Path) -> ShardManifest:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from spurious_imagenet.builders.shards.attribution import AttributionTable
 from spurious_imagenet.builders.shards.folder import ImageFile, ImageFolder
 from spurious_imagenet.builders.shards.manifest import MANIFEST_NAME, ShardManifest, ShardRecord
+from spurious_imagenet.builders.shards.survey import Survey, survey
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_path, remove_leftovers, sha256_file, write_json
 
@@ -50,20 +51,29 @@ class _JournalEntry(BaseModel):
     record: ShardRecord
 
 
-def pack_shards(config: ShardsConfig, *, progress: Callable[[ShardRecord], None] | None = None) -> ShardManifest:
+def pack_shards(
+    config: ShardsConfig,
+    *,
+    progress: Callable[[ShardRecord], None] | None = None,
+    on_survey: Callable[[Survey], None] | None = None,
+) -> ShardManifest:
     """Pack a folder of images into WebDataset tars and write their manifest.
 
     Image bytes are kept as they are. Beside each image stands its JSON (``class_id``, ``class_name``, ``file_name``
     and the cells of its row in the CSV) and, with class folders, its ``.cls``. For keys see :class:`ImageFolder`.
+    Every JSON of a packing has the same fields; an image without a row has empty text in those of the CSV, since
+    ``datasets`` takes the fields of all samples, and their types, from the first five.
     Each tar appears whole and the manifest last. A run that was stopped goes on where it was: tars whose images
     (names, sizes, times of change) and JSON are as they were are kept.
 
     Args:
         config: What to pack.
         progress: Called after each shard.
+        on_survey: Told, before anything is packed, what will be.
 
     Raises:
-        DataError: The folder, the CSV or an image cannot be used, or the output is already there.
+        DataError: The folder, the CSV or an image cannot be used, no row is of any image, or the output is already
+            there.
     """
     folder = ImageFolder(config.source)
     _check_output(config)
@@ -74,15 +84,18 @@ def pack_shards(config: ShardsConfig, *, progress: Callable[[ShardRecord], None]
         if config.metadata is not None:
             table = stack.enter_context(AttributionTable(config.metadata, scratch=config.output))
             _check_columns(table, folder)
+        endings, found = survey(folder, table)
+        if on_survey is not None:
+            on_survey(found)
         skipped = stack.enter_context(_SkipList(config.output / _SKIPPED))
-        packer = _Packer(config, folder, table)
+        packer = _Packer(config, folder, table, endings)
         files = folder.files(skipped.add)
         records = []
         for number, chunk in enumerate(_chunks(files, config.images_per_shard)):
             records.append(packer.pack(number, chunk))
             if progress is not None:
                 progress(records[-1])
-    manifest = packer.manifest(records, skipped.counts)
+    manifest = packer.manifest(records, skipped.counts, found)
     packer.remove_stale(records)
     write_json(config.output / MANIFEST_NAME, manifest.model_dump(mode="json"))
     (config.output / _JOURNAL).unlink(missing_ok=True)
@@ -136,11 +149,14 @@ class _SkipList:
 
 
 class _Packer:
-    def __init__(self, config: ShardsConfig, folder: ImageFolder, table: AttributionTable | None) -> None:
+    def __init__(
+        self, config: ShardsConfig, folder: ImageFolder, table: AttributionTable | None, endings: dict[str, str]
+    ) -> None:
         self._config = config
         self._space, self._indices, self._names = folder.labels
         self._table = table
-        self._without_metadata = 0
+        self._blank = dict.fromkeys(table.columns if table else (), "")
+        self._endings = endings
         self._journal_path = config.output / _JOURNAL
         self._journal = _read_journal(self._journal_path)
         self._journal_path.touch()
@@ -149,7 +165,8 @@ class _Packer:
         """Write one shard, or keep the one that an earlier run wrote from the same files."""
         name = f"{self._config.prefix}-{number:05d}.tar"
         notes = [self._notes(file) for file in files]
-        plan = _plan_sha256(files, notes)
+        endings = [self._endings.get(file.extension, file.extension) for file in files]
+        plan = _plan_sha256(files, endings, notes)
         path = self._config.output / name
         done = self._journal.get(name)
         if (
@@ -160,7 +177,7 @@ class _Packer:
         ):
             return done.record
         with atomic_path(path) as temporary:
-            _write_tar(temporary, files, notes)
+            _write_tar(temporary, files, endings, notes)
             record = ShardRecord(
                 name=name, sha256=sha256_file(temporary), bytes=temporary.stat().st_size, samples=len(files)
             )
@@ -173,8 +190,9 @@ class _Packer:
         for name in self._journal.keys() - {record.name for record in records}:
             (self._config.output / name).unlink(missing_ok=True)
 
-    def manifest(self, records: Iterable[ShardRecord], skipped: Counter[str]) -> ShardManifest:
+    def manifest(self, records: Iterable[ShardRecord], skipped: Counter[str], found: Survey) -> ShardManifest:
         shards = tuple(records)
+        coverage = found.coverage
         if not shards:
             raise DataError(f"{self._config.source} holds no image that can be packed: {dict(skipped)}.")
         return ShardManifest(
@@ -183,14 +201,15 @@ class _Packer:
             label_space=self._space,
             classes=self._indices,
             skipped=dict(skipped),
-            without_metadata=None if self._table is None else self._without_metadata,
+            without_metadata=None if coverage is None else coverage.without_row,
+            unused_rows=None if coverage is None else coverage.unused,
+            types=found.types,
         )
 
     def _notes(self, file: ImageFile) -> dict[str, bytes]:
         """Return the members that stand beside an image, by extension."""
-        row = self._table.find(Path(file.name)) if self._table is not None else None
-        self._without_metadata += self._table is not None and row is None
-        content: dict[str, Any] = {**(row or {}), "file_name": file.name}
+        row = self._table.find(file.name) if self._table is not None else None
+        content: dict[str, Any] = {**(row or self._blank), "file_name": file.name}
         notes = {}
         if file.class_id is not None:
             content |= {"class_id": file.class_id, "class_name": self._names[file.class_id]}
@@ -210,7 +229,7 @@ def _read_journal(path: Path) -> dict[str, _JournalEntry]:
     return entries
 
 
-def _plan_sha256(files: list[ImageFile], notes: list[dict[str, bytes]]) -> str:
+def _plan_sha256(files: list[ImageFile], endings: list[str], notes: list[dict[str, bytes]]) -> str:
     digest = hashlib.sha256()
     for file, beside in zip(files, notes, strict=True):
         status = _status(file)
@@ -225,13 +244,13 @@ def _status(file: ImageFile) -> os.stat_result:
         raise DataError(f"image {file.name} cannot be read: {error.strerror}.") from error
 
 
-def _write_tar(path: Path, files: list[ImageFile], notes: list[dict[str, bytes]]) -> None:
+def _write_tar(path: Path, files: list[ImageFile], endings: list[str], notes: list[dict[str, bytes]]) -> None:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for file, beside in zip(files, notes, strict=True):
+        for file, ending, beside in zip(files, endings, notes, strict=True):
             try:
                 with file.path.open("rb") as image:
                     size = os.fstat(image.fileno()).st_size
-                    _add(tar, f"{file.key}.{file.extension}", size, image)
+                    _add(tar, f"{file.key}.{ending}", size, image)
             except OSError as error:
                 raise DataError(f"image {file.name} cannot be packed: {error}.") from error
             for extension, data in beside.items():

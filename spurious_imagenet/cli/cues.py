@@ -135,9 +135,16 @@ def suggest_command(
     The contrast is the median ratio of a map's density on the object to that beside it. The defaults are from a planted
     world with coarse maps (4 x 4 places); finer maps may need others.
     """
+    seen: list[str] = []
     verdicts, found = suggest(
-        masks, objects, object_value=object_value, spurious_below=spurious_below, core_above=core_above
+        masks,
+        objects,
+        object_value=object_value,
+        spurious_below=spurious_below,
+        core_above=core_above,
+        on_coverage=lambda used, images: seen.append(f"{used} of {images} images have an object mask in {objects}."),
     )
     verdicts.save(out)
     counts = {v: sum(s.verdict == v for s in found) for v in ("spurious", "core", "unclear")}
     typer.echo(f"{out}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + ".")
+    typer.echo(seen[0])

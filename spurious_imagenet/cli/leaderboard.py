@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from spurious_imagenet.leaderboard.scoring.alike import alike_to
 from spurious_imagenet.leaderboard.store.rescore import RescoreReport, rescore, score_under
 from spurious_imagenet.leaderboard.store.retiring import RetiredKey, retire
 from spurious_imagenet.leaderboard.store.store import Store
+from spurious_imagenet.texts import read_list
 
 __all__ = ["app"]
 
@@ -29,6 +31,8 @@ Board = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes that score; as many as CPUs if not given.", min=1)]
 _LISTED = 20
+#: As written by hand, or saved by a spreadsheet with its separator.
+_RETIRED = re.compile(r"""(?:"?(?P<class_id>.*[^\s,;"])"?\s*[\s,;]\s*)?"?(?P<sha256>[0-9a-fA-F]{64})"?[\s,;]*""")
 
 
 @app.callback()
@@ -59,9 +63,10 @@ def init(
 ) -> None:
     """Make a leaderboard of a published dataset, or add that dataset's version to one."""
     from spurious_imagenet.benchmark.models import label_space_for
+    from spurious_imagenet.benchmark.models.spec import read_labels_file
     from spurious_imagenet.leaderboard.store.making import make_version
 
-    ids = None if labels is None else _lines(labels)
+    ids = None if labels is None else read_labels_file(labels)[0]
     with working("reading the dataset and its validation images"):
         made, pictures = make_version(
             dataset,
@@ -201,15 +206,13 @@ def _find(store: Store, prefix: str) -> Entry:
 
 def _retired_keys(path: Path) -> list[RetiredKey]:
     keys: list[RetiredKey] = []
-    for line in _lines(path):
-        class_id, _, sha256 = line.rpartition(" ")
-        keys.append((class_id.strip(), sha256) if class_id.strip() else sha256)
+    for number, line in read_list(path, "list of images", ConfigError):
+        found = _RETIRED.fullmatch(line)
+        if found is None:
+            raise ConfigError(
+                f"list of images {path}, line {number}: got {line[:80]!r}, expected a SHA-256 in 64 hexadecimal "
+                "digits, or a class id before it."
+            )
+        sha256 = found["sha256"].lower()
+        keys.append((found["class_id"], sha256) if found["class_id"] else sha256)
     return keys
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
-    return [line.strip() for line in lines if line.strip()]

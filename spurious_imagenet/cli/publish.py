@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from spurious_imagenet.builders.publish import (
     AnnotationsConfig,
@@ -24,6 +23,7 @@ from spurious_imagenet.cli.options import console, progress_bar, validated
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import canonical_json
+from spurious_imagenet.texts import read_yaml, unknown_key
 
 if TYPE_CHECKING:
     from spurious_imagenet.hub import PushResult
@@ -206,13 +206,11 @@ def _say(result: PublishResult, min_images: int) -> None:
 def _card(file: str | None, licence: str | None, push: str | None) -> CardOptions:
     content: Any = {}
     if file is not None:
-        path = Path(file)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:200]}") from error
-        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            raise DataError(f"{path} holds no mapping: expected lines such as `license: cc-by-4.0`.")
+        content = read_yaml(file, "card")
+        if not isinstance(content, dict):
+            raise DataError(f"card {file} holds no mapping: expected lines such as `license: cc-by-4.0`.")
+        if unknown := [key for key in content if key not in CardOptions.model_fields]:
+            raise DataError(f"card {file}: {unknown_key(unknown[0], CardOptions.model_fields)}")
     given = {"license": licence, "repo_id": push}
     return validated(CardOptions, **content | {key: value for key, value in given.items() if value is not None})
 

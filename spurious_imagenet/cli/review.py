@@ -240,6 +240,8 @@ def _question_and_answer(text: str) -> tuple[str, str]:
 
 def _say_imported(path: Path, done: Imported) -> None:
     typer.echo(f"{path}: {done.recorded} verdicts recorded, {done.unchanged} were there already, {done.empty} empty.")
+    if done.unread:
+        typer.echo(f"{path}: columns that were not read: {', '.join(done.unread)}.")
 
 
 def _show_status(found: ReviewStatus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,14 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from spurious_imagenet.builders.shards import ShardManifest, ShardsConfig, pack_shards, verify_manifest
+from spurious_imagenet.builders.shards import (
+    Coverage,
+    ShardManifest,
+    ShardsConfig,
+    Survey,
+    pack_shards,
+    verify_manifest,
+)
 from spurious_imagenet.builders.shards.folder import ImageFolder
 from spurious_imagenet.cli.options import console, image_counter, progress_bar
 from spurious_imagenet.errors import ConfigError
@@ -33,18 +41,53 @@ def shards(
         )
     except ValidationError as error:
         raise ConfigError("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
-    with image_counter("packed") as tell:
-        manifest = pack_shards(config, progress=lambda record: tell(record.samples))
     if (reading := ImageFolder(source).reading) is not None:
-        console.print(reading, highlight=False, markup=False, soft_wrap=True)
+        _tell(reading)
+    with image_counter("packed") as tell:
+        manifest = pack_shards(
+            config,
+            progress=lambda record: tell(record.samples),
+            on_survey=lambda found: _say(found, metadata),
+        )
     for reason, files in sorted(manifest.skipped.items(), key=lambda item: -item[1]):
-        console.print(f"  {files} skipped: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if manifest.without_metadata:
-        console.print(f"  {manifest.without_metadata} images have no row in {metadata}", highlight=False, markup=False)
+        _tell(f"  {files} skipped: {reason}")
     typer.echo(
         f"{output}: {manifest.samples} images packed into {len(manifest.shards)} shards, "
         f"{sum(manifest.skipped.values())} files skipped."
     )
+
+
+def _tell(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(found: Survey, metadata: Path | None) -> None:
+    """Say before hours of packing what a user may want to mend first."""
+    rows = () if found.coverage is None else _coverage(found.coverage, metadata)
+    for line in (*rows, *_types(found.types)):
+        _tell(line)
+
+
+def _coverage(coverage: Coverage, metadata: Path | None) -> Iterator[str]:
+    if coverage.without_row:
+        named = _such_as(coverage.images_shown, coverage.without_row)
+        yield f"{coverage.without_row} of {coverage.images} images have no row in {metadata}: {named}"
+    if coverage.unused:
+        named = _such_as(coverage.rows_shown, coverage.unused)
+        yield f"{coverage.unused} of {coverage.rows} rows of {metadata} are of no image in the folder: {named}"
+
+
+def _such_as(shown: Sequence[str], count: int) -> str:
+    return ", ".join(map(repr, shown)) + (", …" if count > len(shown) else "")
+
+
+def _types(types: Mapping[str, int]) -> Iterator[str]:
+    if len(types) > 1:
+        counted = ", ".join(f"{count} .{name}" for name, count in types.items())
+        yield (
+            f"The shards hold images of several types ({counted}). spurious reads them, but load_dataset of the "
+            "library datasets refuses such shards, or loses images: for it, pack a folder of each type by itself."
+        )
 
 
 def verify_shards(

@@ -51,7 +51,6 @@ def test_a_cls_that_cannot_be_used(cls: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("meta", "said"),
     [
-        ({"wnid": None}, "the JSON's class id is null"),
         ({"wnid": 3}, "not a text: 3"),
         ({"class_id": True}, "not a text: True"),
         ({"class_id": ["n1"]}, "not a text: ['n1']"),

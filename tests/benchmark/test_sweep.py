@@ -153,14 +153,14 @@ def test_another_file_is_not_overwritten(world: World) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("- modle: timm:x\n", "model 1 has the unknown key 'modle': expected model, name, image_size, mitigations"),
+        ("- modle: timm:x\n", r"model 1: unknown key 'modle' \(did you mean 'model'\?\): expected model, name"),
         ("- timm:x\n- name: y\n", r"model 2: key 'model': Field required \(got \{'name': 'y'\}\)"),
-        ("- {model: timm:x, image_size: 0}\n", r"model 1: key 'image_size': .* greater than 0 \(got 0\)"),
+        ("- {model: timm:x, image_size: 0}\n", r"model 1: key 'image_size': .* greater than 0 \(got '0'\)"),
         ("- {model: timm:x, name: a/b}\n", "model 1: key 'name': "),
         ("- {model: timm:x, mitigations: fix}\n", r"model 1: key 'mitigations': .* \(got 'fix'\)"),
-        ("- 3\n", "model 1: "),
-        ("model: timm:x\n", "holds dict: expected a list of models"),
-        ("", "holds NoneType: expected a list of models"),
+        ("- [3]\n", "model 1: "),
+        ("model: timm:x\n", "holds a mapping: expected a list of models"),
+        ("", "holds nothing: expected a list of models"),
         ("- [", "cannot be read as YAML"),
     ],
 )

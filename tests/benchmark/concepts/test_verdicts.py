@@ -95,7 +95,7 @@ def test_file_of_another_form_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     (tmp_path / "header.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "bytes.csv").write_bytes(b"a,\xff\xfe")
     (tmp_path / "list.jsonl").write_text("[1]\n")
     (tmp_path / "deep.jsonl").write_text("[" * 100_000)
     wanted = {
@@ -207,5 +207,5 @@ def test_a_wrong_row_below_a_comment_is_named_by_its_line(tmp_path: Path) -> Non
     verdict = ConceptVerdict(kind="npca", class_index=0, class_id="n01", component=0, verdict="core", source="x")
     ConceptVerdicts((verdict,)).save(path, comment="who judged,\nand how")
     path.write_text(path.read_text("utf-8") + "too,few,cells\n", "utf-8")
-    with pytest.raises(DataError, match="row 5 has 3 cells"):
+    with pytest.raises(DataError, match="row 5: got 3 cells, expected 14"):
         ConceptVerdicts.load(path)

@@ -102,3 +102,41 @@ def test_other_file_systems_list_and_glob() -> None:
 def test_unknown_schemes_and_missing_packages_are_named() -> None:
     with pytest.raises(DataError, match="nosuch"):
         expand_shards(["nosuch://bucket/*.tar"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("train-{0000..0003}.tar", r"2 of 4 are missing \(train-0001.tar, train-0003.tar\); .* from train-0000.tar to"),
+        ("train-{0..2}.tar", "3 of 3 are missing .*has 2 tars, from train-0000.tar to train-0002.tar: fetch"),
+        ("train-{0003..0000}.tar", r"2 of 4 are missing \(train-0003.tar, train-0001.tar\)"),
+        ("{a,train-0000}.tar", r"1 of 2 are missing \(a.tar\)"),
+        ("none/x-{0..9}.tar", r"10 of 10 are missing \(x-0.tar, x-1.tar, x-2.tar, …\); .*none has no tars"),
+        ("val-*.tar", "nothing matches in "),
+        ("none/*/x-*.tar", "nothing matches in "),
+        ("images", "holds 1 entries, such as 'a.jpg', but no .tar; `spurious shards` packs"),
+        ("train-0009.tar", "what is there ends at "),
+    ],
+)
+def test_what_is_missing_is_named_with_what_is_there(tmp_path: Path, spec: str, said: str) -> None:
+    for name in ("train-0000.tar", "train-0002.tar"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=said) as caught:
+        expand_shards([str(tmp_path / spec)])
+    assert spec in str(caught.value)
+
+
+def test_a_reversed_range_is_read_in_the_order_given(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"x-{number}.tar").write_bytes(b"")
+    found = expand_shards([str(tmp_path / "x-{2..0}.tar")])
+    assert [Path(shard).name for shard in found] == ["x-2.tar", "x-1.tar", "x-0.tar"]
+
+
+def test_one_file_under_two_names_is_one_shard(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"")
+    (tmp_path / "b.tar").symlink_to(tmp_path / "a.tar")
+    with pytest.raises(DataError, match=r"b\.tar is the same file as .*a\.tar"):
+        expand_shards([str(tmp_path)])

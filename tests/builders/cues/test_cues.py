@@ -162,8 +162,8 @@ def test_gaps_refuse_features_of_another_model(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("class_id\na\n", "expected class_id and text"),
-        ("class_id,text\na,\n", "empty field in row 1"),
-        ("", "cannot be read"),
+        ("class_id,text\na,\n", "row 2 has an empty field"),
+        ("", "expected class_id and text"),
     ],
 )
 def test_a_bad_cues_file_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
@@ -240,6 +240,19 @@ def test_a_concept_on_the_object_is_suggested_core_and_one_off_it_spurious(tmp_p
         suggest(masks, tmp_path / "objects", object_value=9)
     with pytest.raises(ConfigError, match="not in order"):
         suggest(masks, tmp_path / "objects", spurious_below=2, core_above=1)
+
+
+def test_a_mask_whose_key_two_images_have_is_refused_and_a_hash_tells_them_apart(tmp_path: Path) -> None:
+    masks, objects = _masks(tmp_path / "masks", ["0001", "0001", "0002"]), tmp_path / "objects"
+    _object_mask(objects / "0001.png")
+    with pytest.raises(DataError, match=r"0001\.png may be of image 0{64} in s or of 0{63}1 in s"):
+        suggest(masks, objects)
+    (objects / "0001.png").rename(objects / f"{1:064x}.png")
+    _object_mask(objects / "0002.png")
+    seen: list[tuple[int, int]] = []
+    _, found = suggest(masks, objects, on_coverage=lambda *counts: seen.append(counts))
+    assert [s.images for s in found] == [2, 2]
+    assert seen == [(2, 3)]
 
 
 def test_a_key_from_a_tar_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def change(row: int, column: str, value: object) -> list[Row]:
         ([*votes(), votes()[20]], "row 37: worker 40 votes a second time on class 1, feature 59"),
         (votes()[:-1], "row 32: class 340, feature 0 has 4 votes: expected 5"),
         ([*votes(), [77, *votes()[0][1:]]], "row 2: class 0, feature 59 has 6 votes: expected 5"),
-        ([*votes(), ["1", "2"]], "row 37 has 2 cells: expected 8"),
+        ([*votes(), ["1", "2"]], "row 37: got 2 cells, expected 8"),
         ([], "holds no votes"),
     ],
 )
@@ -128,11 +128,11 @@ def test_what_is_no_vote_is_refused_in_one_sentence(tmp_path: Path, rows: list[R
 
 def test_what_is_no_such_csv_is_refused(tmp_path: Path) -> None:
     files = {
-        "columns.csv": (b"a,b\n1,2\n", r"has the columns \['a', 'b'\]"),
-        "twice.csv": (",".join([*COLUMNS, "WorkerId"]).encode(), "has the columns"),
-        "wide.csv": (b"x," * 60_000, "has the columns"),
-        "empty.csv": (b"", r"has the columns \[\]"),
-        "bytes.csv": (",".join(COLUMNS).encode() + b"\n\xff\xfe", "cannot be read as CSV"),
+        "columns.csv": (b"a,b\n1,2\n", r"got the columns \['a', 'b'\]"),
+        "twice.csv": (",".join([*COLUMNS, "WorkerId"]).encode(), "got the columns"),
+        "wide.csv": (b"x," * 60_000, "got the columns"),
+        "empty.csv": (b"", r"got the columns \[\]"),
+        "bytes.csv": (",".join(COLUMNS).encode() + b"\n\xff\xfe", "cannot be read: line 2 has the byte 0xFF"),
         "quote.csv": (",".join(COLUMNS).encode() + b'\n1,"', "row 2 cannot be read as CSV"),
     }
     for name, (data, words) in files.items():

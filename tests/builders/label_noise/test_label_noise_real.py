@@ -82,3 +82,35 @@ def test_images_without_real_labels_are_counted(tmp_path: Path) -> None:
         real.of(images()["name"])
     with pytest.raises(DataError, match="cannot be read"):
         RealLabels(tmp_path / "none.json")
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    real = RealLabels(written(tmp_path / "r.json", {"cat/1.jpg": ["cat"], "dog/1.jpg": ["dog"], "3.jpg": ["cow"]}))
+    assert real.of(pd.Series(["dog/1", "cat/1.JPEG", "x/3.jpg"])) == [{"dog"}, {"cat"}, {"cow"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "sentence"),
+    [
+        ({"1.jpg": ["cat"]}, ["cat/1", "dog/1"], "labels of '1', which may be those of 'cat/1' or 'dog/1'"),
+        ({"a/1": ["x"], "b/1": ["y"]}, ["cat/1"], "labels of 'a/1' and 'b/1', which may be those of 'cat/1'"),
+        ({"cat/1": ["x"], "1": ["y"]}, ["cat/1", "dog/1"], "labels of 'cat/1' and '1', which may be .* 'dog/1'"),
+    ],
+)
+def test_labels_that_may_be_of_two_images_are_refused(
+    tmp_path: Path, content: dict[str, list[str]], names: list[str], sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        RealLabels(written(tmp_path / "r.json", content)).of(pd.Series(names))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"1.jpg": [], "1.png": []}, "names image 1 twice, .* '1.png'"),
+        ('{"1": [], "1": [3]}', "key '1' is given twice"),
+    ],
+)
+def test_an_image_has_its_real_labels_once(tmp_path: Path, content: Any, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        RealLabels(written(tmp_path / "r.json", content))

@@ -63,10 +63,10 @@ def test_a_form_of_ones_own_needs_no_code(tmp_path: Path) -> None:
         ("accepting: fits", "accepting: fit", "accepting is 'fit': expected one of"),
         ("{id: right, text: Is it right}", "{id: item_id, text: x}", "name of a column"),
         ("  - {id: right, text: Is it right}", "  - {id: right, text: a}\n  - {id: right, text: b}", "there twice"),
-        ("title: Does the caption fit?", "titel: x", "title: Field required"),
+        ("title: Does the caption fit?", "titel: x", "unknown key 'titel' (did you mean 'title'?)"),
         ("  - {id: right, text: Is it right}", "", "questions"),
         ("questions:", "questions: {", "cannot be read"),
-        ("name: caption", "name: Has Spaces", "name: String should match"),
+        ("name: caption", "name: Has Spaces", "key 'name': String should match"),
     ],
 )
 def test_bad_forms_are_refused_with_what_is_wrong(tmp_path: Path, old: str, new: str, sentence: str) -> None:
