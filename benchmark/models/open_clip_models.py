@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spurious_imagenet.benchmark.images import Preprocess
@@ -18,6 +17,7 @@ from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space, label_space_for
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
+from spurious_imagenet.tensors import save_torch
 
 __all__ = ["create_open_clip", "is_published_open_clip", "load_open_clip", "save_open_clip", "text_embeddings"]
 
@@ -120,7 +120,7 @@ def is_published_open_clip(arch: str, tag: str) -> bool:
 
 def save_open_clip(model: nn.Module, folder: Path) -> None:
     """Write a model's weights beside its ``open_clip_config.json``, as ``open_clip:local-dir:FOLDER`` reads them."""
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_torch(folder / "open_clip_model.safetensors", model.state_dict())
 
 
 def text_embeddings(classifier: Classifier, texts: Sequence[str], prompt: str = "a photo of {}") -> NDArray[np.float32]:
