@@ -51,7 +51,9 @@ def save_arrays(path: str | Path, arrays: _Arrays, metadata: Mapping[str, str] |
         _check(path, dense, load_arrays(temporary))
 
 
-def save_torch(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_torch(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write torch tensors by name, whole or not at all; as :func:`save_arrays`, and tensors may share memory."""
     import torch
     from safetensors.torch import save_file
@@ -132,12 +134,7 @@ def _dense(array: NDArray[Any]) -> NDArray[Any]:
 def _check(path: str | Path, given: _Arrays, found: _Arrays) -> None:
     for name, array in given.items():
         read = found.get(name)
-        if (
-            read is None
-            or read.dtype != array.dtype
-            or read.shape != array.shape
-            or read.tobytes() != array.tobytes()
-        ):
+        if read is None or read.dtype != array.dtype or read.shape != array.shape or read.tobytes() != array.tobytes():
             raise StoreError(f"{path}: the file read back holds another {name!r} than was given; nothing was kept.")
 
 
