@@ -100,8 +100,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     mode = temporary.stat().st_mode
     try:
         yield temporary
-        for path in temporary.rglob("*"):
-            _give_mode(path, mode if path.is_dir() else mode & 0o666)
+        for member in temporary.rglob("*"):
+            _give_mode(member, mode if member.is_dir() else mode & 0o666)
         with ThreadPoolExecutor(16) as pool:  # a disk flushes many files at once in the time that one takes
             list(pool.map(_sync, temporary.rglob("*")))
         _sync(temporary)

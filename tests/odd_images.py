@@ -35,18 +35,15 @@ def block_jpeg(
         adobe: Colour transform of an Adobe marker; no marker where left out.
     """
     height, width, count = planes.shape
-    across, down = (max(factor[axis] for factor in sampling) for axis in (0, 1))
     order = [(1, 1)] if count == 1 else sampling  # blocks of a lone component come row by row, whatever its factors
-    across, down = (across, down) if count > 1 else (1, 1)
+    across, down = (max(factor[axis] for factor in order) for axis in (0, 1))
     out = [b"\xff\xd8", _segment(0xDB, bytes([0, *[_QUANTISER] * 64]))]
     if adobe is not None:
         out.append(_segment(0xEE, b"Adobe" + struct.pack(">HHHB", 100, 0, 0, adobe)))
     parts = b"".join(bytes([i + 1, h << 4 | v, 0]) for i, (h, v) in enumerate(sampling))
     frame = struct.pack(">BHHB", bits, height, width, count) + parts
-    out += [
-        _segment(0xC0 if bits == 8 else 0xC1, frame),
-        *(_segment(0xC4, bytes([16 * i]) + c) for i, c in enumerate(_CODES)),
-    ]
+    out.append(_segment(0xC0 if bits == 8 else 0xC1, frame))
+    out += [_segment(0xC4, bytes([16 * i]) + code) for i, code in enumerate(_CODES)]
     parts = b"".join(bytes([i + 1, 0]) for i in range(count))
     out.append(_segment(0xDA, bytes([count]) + parts + bytes([0, 63, 0])))
     written, before = [], [0] * count

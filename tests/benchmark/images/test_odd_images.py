@@ -21,15 +21,7 @@ from spurious_imagenet.errors import DataError
 
 LIMITS = DecodeLimits()
 TWELVE_BITS = "JPEG of 12 bits"
-ERRORS = [
-    KeyError(6),
-    RuntimeError("x"),
-    OverflowError("x"),
-    struct.error("x"),
-    IndexError(),
-    zlib.error("x"),
-    OSError(),
-]
+ERRORS = [KeyError(6), RuntimeError(), OverflowError(), struct.error(), IndexError(), zlib.error(), OSError()]
 
 
 def _expected(kind: str) -> np.ndarray:
@@ -55,11 +47,12 @@ def test_what_no_decoder_reads_is_a_reject_that_says_so() -> None:
 
 def test_a_run_over_odd_images_keeps_them(tmp_path: Path) -> None:
     model = weights_file(tmp_path / "m.safetensors")
-    names = {f"{i:02d}.{kind[:4].strip().lower()}": kind for i, kind in enumerate(ODD_IMAGES)}
+    names = {f"{i:02d}.{kind.replace(',', ' ').split()[0].lower()}": kind for i, kind in enumerate(ODD_IMAGES)}
     shard = write_tar(tmp_path / "odd.tar", [(name, odd_image(kind)) for name, kind in names.items()])
     ran = run_spurious("features", "--model", model, "--shards", shard, "--out", tmp_path / "store")
     assert ran.code == 0, ran.err
     (part,) = FeatureStore.open(tmp_path / "store").parts
+    print(part.receipt.rejects)
     assert part.receipt.scored == len(ODD_IMAGES) - 1
     assert [names[f"{reject.key}.jpeg"] for reject in part.receipt.rejects] == [TWELVE_BITS]
 
