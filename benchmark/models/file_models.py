@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space, label_space_for
+from spurious_imagenet.benchmark.models.labels import guessed_label_space, imagenet_label_space, label_space_for
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.benchmark.models.timm_models import classifier_from_timm, create_timm_model, preprocess_of_timm
 from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, read_weights_info
@@ -173,10 +173,10 @@ def _from_weights(spec: ModelSpec, weights: dict[str, Tensor], info: WeightsFile
         resize_mode=own.resize_mode,
     )
     width = int(model.num_classes)  # type: ignore[arg-type]
-    own_names = info.label_space if info.class_ids is None else None
-    labels = label_space_for(
-        width, class_ids=info.class_ids, class_names=info.class_names, name=own_names or info.label_space
-    )
+    if info.class_ids is None and info.label_space is None:
+        labels = guessed_label_space(width, spec.text)
+    else:
+        labels = label_space_for(width, class_ids=info.class_ids, class_names=info.class_names, name=info.label_space)
     return classifier_from_timm(spec.text, model, labels, preprocess, info.temperature)
 
 
