@@ -97,6 +97,8 @@ class PartReceipt(BaseModel):
     """Samples the tar holds: ``scored + len(rejects)``."""
     scored: int
     rejects: tuple[Reject, ...]
+    turned: int | None = None
+    """Of the scored images, those with an EXIF orientation that is not applied here; None in a store of before."""
     config_sha256: str
     features_sha256: str
     rows_sha256: str
@@ -250,6 +252,7 @@ class FeatureStore:
         rows: pa.Table,
         rejects: Iterable[Reject],
         versions: dict[str, str],
+        turned: int | None = None,
     ) -> FeaturePart:
         """Write one shard's part, whole or not at all.
 
@@ -261,6 +264,7 @@ class FeatureStore:
             rows: n rows of :data:`ROW_SCHEMA`.
             rejects: What got no features.
             versions: Versions of the libraries that made the features.
+            turned: Scored images with an orientation that is not applied; None where nobody counted.
         """
         path = self.path / "parts" / part_name(shard)
         refused = tuple(rejects)
@@ -277,6 +281,7 @@ class FeatureStore:
                 samples=len(features) + len(refused),
                 scored=len(features),
                 rejects=refused,
+                turned=turned,
                 config_sha256=self.config.sha256,
                 features_sha256=sha256_file(directory / "features.npy"),
                 rows_sha256=sha256_file(directory / "rows.parquet"),

@@ -2,7 +2,10 @@
 
 JPEGs go through libjpeg-turbo, everything else through Pillow. What is done where formats leave a choice:
 
-- EXIF orientation is not applied: the evaluation pipelines of both papers and of timm do not apply it either.
+- EXIF orientation is not applied: the evaluation pipelines of both papers, timm and torchvision do not apply it either.
+  Browsers, FiftyOne and the ``Image`` feature of ``datasets`` do, so that they show such an image turned or mirrored;
+  ``is_turned_elsewhere`` knows these images, and features' receipts and published datasets' cards count them. A TIFF's
+  own tag is part of its pixels for all of them.
 - Alpha is dropped, not blended, as ``Image.convert("RGB")`` does; palettes with transparency go through RGBA.
 - CMYK is converted by Pillow. 16-bit greyscale keeps its 8 high bits. Of an animation the first frame counts.
 """

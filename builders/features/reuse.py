@@ -76,5 +76,6 @@ def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) 
         features=features,
         rows=rows,
         rejects=receipt.rejects,
+        turned=receipt.turned,
         versions=receipt.versions,
     )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import sys
-import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from spurious_imagenet.cli.remarks import shown_remarks
 from spurious_imagenet.errors import SpuriousImagenetError
 
 __all__ = ["app", "main"]
@@ -103,13 +101,9 @@ def root() -> None:
 
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error and a non-zero exit."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    warnings.filterwarnings("ignore")
     try:
-        app()
+        with shown_remarks():
+            app()
     except SpuriousImagenetError as error:
         _fail(str(error))
     except OSError as error:

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from helpers import run_spurious
+from helpers import labelled_shard, run_spurious
 
 from spurious_imagenet.benchmark.evaluation import _as_classifier
 from spurious_imagenet.benchmark.images import Preprocess
@@ -150,6 +150,7 @@ def test_only_timms_own_names_say_it(address: str, said: bool) -> None:
 
 def test_the_guess_reaches_the_user_of_the_command_line(tmp_path: Path) -> None:
     spec = _folder(tmp_path / "m")
-    (tmp_path / "images").mkdir()
-    ran = run_spurious("features", "--model", spec, "--shards", tmp_path / "images", "--out", tmp_path / "out")
+    shard = labelled_shard(tmp_path / "s.tar", range(3))
+    ran = run_spurious("features", "--model", spec, "--shards", shard, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
     assert ran.err.count(GUESS) == 1
