@@ -24,7 +24,9 @@ from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.labelled import LabelledImages
 from spurious_imagenet.benchmark.manifest import images_sha256
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
-from spurious_imagenet.benchmark.models import Classifier, LabelSpace, imagenet_label_space, load_classifier
+from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
+from spurious_imagenet.benchmark.models.labels import guessed_label_space
+from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
 from spurious_imagenet.benchmark.outputs import ImageOutputs
 from spurious_imagenet.benchmark.passes import ImagePasses, Measuring, describe_transform
 from spurious_imagenet.benchmark.predictions import Predictions
@@ -164,7 +166,15 @@ def _as_classifier(
         return model
     if transform is None:
         raise ConfigError("a bare torch.nn.Module needs its transform: pass transform=, a Preprocess or a callable.")
-    return Classifier.from_module(model, transform, labels or imagenet_label_space())
+    return Classifier.from_module(model, transform, labels or _labels_of_module(model))
+
+
+def _labels_of_module(model: nn.Module) -> LabelSpace:
+    """Return what a timm module says of its outputs; of any other, ImageNet's classes, with a warning."""
+    name = f"the module {type(model).__name__}"
+    if getattr(model, "pretrained_cfg", None) and int(getattr(model, "num_classes", 0)) > 0:
+        return labels_of_timm(model, name)
+    return guessed_label_space(1000, name)
 
 
 def _check_classes(classifier: Classifier, data: SpuriousDataset) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.images import DecodeLimits, ImageTransform, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.images.orientation import is_turned_elsewhere
 from spurious_imagenet.benchmark.models.backends import Backend
 
 __all__ = ["BatchOutput", "ImageRunner", "softmax", "top_k"]
@@ -35,6 +36,7 @@ class BatchOutput:
         sizes: (n, 2) int32, original width and height.
         sha256: n digests of the images' bytes.
         rejects: Position and reason of each image that could not be scored.
+        turned: How many of the scored images others turn (see ``is_turned_elsewhere``).
     """
 
     index: NDArray[np.int64]
@@ -43,6 +45,7 @@ class BatchOutput:
     sizes: NDArray[np.int32]
     sha256: tuple[bytes, ...]
     rejects: tuple[tuple[int, str], ...]
+    turned: int = 0
 
 
 class ImageRunner:
@@ -101,7 +104,7 @@ class ImageRunner:
                     future.cancel()
 
     def _score(self, batch: list[tuple[int, ReadImage]], preprocess: ImageTransform) -> BatchOutput:
-        index, pixels, sizes, digests, rejects = [], [], [], [], []
+        index, pixels, sizes, digests, rejects, turned = [], [], [], [], [], 0
         for position, read in batch:
             data = read()
             try:
@@ -113,13 +116,13 @@ class ImageRunner:
             sizes.append((image.shape[1], image.shape[0]))
             digests.append(hashlib.sha256(data).digest())
             pixels.append(preprocess.apply(image))
+            turned += is_turned_elsewhere(data)
         if not pixels:
             return BatchOutput(*_nothing(), (), tuple(rejects))
         with self._compute:
             features, logits = self.backend(np.stack(pixels))
-        return BatchOutput(
-            np.array(index, np.int64), features, logits, np.array(sizes, np.int32), tuple(digests), tuple(rejects)
-        )
+        where, shapes = np.array(index, np.int64), np.array(sizes, np.int32)
+        return BatchOutput(where, features, logits, shapes, tuple(digests), tuple(rejects), turned)
 
 
 def _nothing() -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:

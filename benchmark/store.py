@@ -99,6 +99,8 @@ class PartReceipt(BaseModel):
     rejects: tuple[Reject, ...]
     label_problems: tuple[Reject, ...] = ()
     """Scored images whose label cannot be used or contradicts itself, and why."""
+    turned: int | None = None
+    """Of the scored images, those with an EXIF orientation that is not applied here; None in a store of before."""
     config_sha256: str
     features_sha256: str
     rows_sha256: str
@@ -253,6 +255,7 @@ class FeatureStore:
         rejects: Iterable[Reject],
         versions: dict[str, str],
         label_problems: Iterable[Reject] = (),
+        turned: int | None = None,
     ) -> FeaturePart:
         """Write one shard's part, whole or not at all.
 
@@ -265,6 +268,7 @@ class FeatureStore:
             rejects: What got no features.
             versions: Versions of the libraries that made the features.
             label_problems: Scored images whose label cannot be used, and why.
+            turned: Scored images with an orientation that is not applied; None where nobody counted.
         """
         path = self.path / "parts" / part_name(shard)
         refused = tuple(rejects)
@@ -282,6 +286,7 @@ class FeatureStore:
                 scored=len(features),
                 rejects=refused,
                 label_problems=tuple(label_problems),
+                turned=turned,
                 config_sha256=self.config.sha256,
                 features_sha256=sha256_file(directory / "features.npy"),
                 rows_sha256=sha256_file(directory / "rows.parquet"),

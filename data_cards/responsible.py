@@ -147,6 +147,7 @@ def _spurious(manifest: DatasetManifest, review: Mapping[str, Any] | None, sourc
         f"Only {manifest.counts.get('classes', 0)} classes have images. A model may rely on cues of other classes; the "
         "dataset does not say.",
         "Numbers of images differ between classes: average over classes, not over images.",
+        _orientation(manifest.counts.get("turned")),
     ]
     if review:
         limitations.insert(
@@ -172,6 +173,15 @@ def _spurious(manifest: DatasetManifest, review: Mapping[str, Any] | None, sourc
     }
 
 
+def _orientation(turned: int | None) -> str:
+    with_tag = {None: "An image may have", 0: "No image has", 1: "1 image has"}.get(turned, f"{turned} images have")
+    return (
+        f"Models read the pixels as they are stored. {with_tag} an EXIF orientation tag that asks for a turn or a "
+        "mirror image: browsers, FiftyOne and the Image feature of datasets obey it, so that they show and return such "
+        "an image otherwise than models saw it; the files' bytes are the original ones."
+    )
+
+
 def _rankings(manifest: DatasetManifest, review: Mapping[str, Any] | None, sources: Sources | None) -> dict[str, Any]:
     return {
         "collection": "Labelled images, sorted within their class by the mean standardised score of its concepts.",
@@ -185,6 +195,8 @@ def _rankings(manifest: DatasetManifest, review: Mapping[str, Any] | None, sourc
         "limitations": (
             "Spuriosity compares images of one class and split only: equal values in two classes mean nothing.",
             "Low images may be harder for other reasons than a missing cue: compare with the control classes.",
+            "Ranks are of the pixels as they are stored: an EXIF orientation tag, which the Image feature of datasets "
+            "obeys, was not applied.",
         ),
         "uses": (
             "Measuring how much worse a classifier does where the cues of a class are absent (spurious gaps).",

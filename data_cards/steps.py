@@ -24,7 +24,7 @@ STEPS = {
     "images": "images in this version",
 }
 #: Counts that cards say elsewhere.
-_ELSEWHERE = {"concepts", "classes", "labelers", "per_item", "left_out_concepts"}
+_ELSEWHERE = {"concepts", "classes", "labelers", "per_item", "left_out_concepts", "turned"}
 
 
 def in_words(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,13 @@ def _temporary_beside(path: Path) -> Path:
     return path.parent / f"{_TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
 
 
+def _give_mode(path: Path, mode: int) -> None:
+    """Give a file or folder the permissions that the umask gives to new ones."""
+    wanted = stat.S_IMODE(mode)
+    if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != wanted:
+        path.chmod(wanted)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success flush it and rename it to ``path``, on failure remove it.
@@ -61,8 +69,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     temporary = _temporary_beside(target)
+    # Made here, so that its mode is the umask's: some libraries write through a private file of their own.
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        _give_mode(temporary, mode)
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
@@ -85,8 +97,11 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         raise StoreError(f"{target} already exists: expected a new or empty directory to write to.")
     temporary = _temporary_beside(target)
     temporary.mkdir()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        for member in temporary.rglob("*"):
+            _give_mode(member, mode if member.is_dir() else mode & 0o666)
         with ThreadPoolExecutor(16) as pool:  # a disk flushes many files at once in the time that one takes
             list(pool.map(_sync, temporary.rglob("*")))
         _sync(temporary)

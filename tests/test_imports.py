@@ -25,6 +25,7 @@ ONE_DOOR = {
     "open_clip": {"benchmark/models/open_clip_models.py"},
     "huggingface_hub": {"spurious_imagenet/hub.py"},
     "fiftyone": {"builders/fiftyone_app.py"},
+    "safetensors": {"spurious_imagenet/tensors.py"},
     "ray": set(),
     "gradio": {"leaderboard/app/submit_page.py"},
     "mlcroissant": {"data_cards/croissant.py"},

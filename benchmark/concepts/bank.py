@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from safetensors.numpy import load_file, save_file
 
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.tensors import load_arrays, save_arrays
 
 __all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank"]
 
@@ -120,8 +120,8 @@ class ConceptBank:
     def save(self, path: str | Path) -> None:
         """Write the bank as a directory of safetensors, parquet and JSON, whole or not at all."""
         with atomic_directory(path) as directory:
-            tensors = {"directions": np.ascontiguousarray(self.directions), "offsets": self.offsets}
-            save_file(tensors, directory / "directions.safetensors")
+            tensors = {"directions": self.directions, "offsets": self.offsets}
+            save_arrays(directory / "directions.safetensors", tensors)
             table = pa.Table.from_pandas(self.table, preserve_index=False)
             pq.write_table(table.replace_schema_metadata(None), directory / "table.parquet", compression="zstd")
             (directory / "bank.json").write_text(canonical_json(self.info.model_dump(mode="json")), encoding="utf-8")
@@ -139,7 +139,7 @@ class ConceptBank:
                 raise StoreError(f"{directory} is not a concept bank: {name} is missing.")
         try:
             info = BankInfo.model_validate_json((directory / "bank.json").read_text(encoding="utf-8"))
-            tensors = load_file(directory / "directions.safetensors")
+            tensors = load_arrays(directory / "directions.safetensors")
             table = pq.read_table(directory / "table.parquet").to_pandas()
         except Exception as error:
             raise StoreError(f"{directory} is not a readable concept bank: {error}") from error

@@ -1,6 +1,7 @@
 """From image bytes to the pixels a model sees."""
 
 from spurious_imagenet.benchmark.images.decode import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.benchmark.images.files import read_picture
 from spurious_imagenet.benchmark.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol, View
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "UndecodableImageError",
     "View",
     "decode_image",
+    "read_picture",
 ]

@@ -2,7 +2,10 @@
 
 JPEGs go through libjpeg-turbo, everything else through Pillow. What is done where formats leave a choice:
 
-- EXIF orientation is not applied: the evaluation pipelines of both papers and of timm do not apply it either.
+- EXIF orientation is not applied: the evaluation pipelines of both papers, timm and torchvision do not apply it either.
+  Browsers, FiftyOne and the ``Image`` feature of ``datasets`` do, so that they show such an image turned or mirrored;
+  ``is_turned_elsewhere`` knows these images, and features' receipts and published datasets' cards count them. A TIFF's
+  own tag is part of its pixels for all of them.
 - Alpha is dropped, not blended, as ``Image.convert("RGB")`` does; palettes with transparency go through RGBA.
 - CMYK is converted by Pillow. 16-bit greyscale keeps its 8 high bits. Of an animation the first frame counts.
 """
@@ -10,7 +13,6 @@ JPEGs go through libjpeg-turbo, everything else through Pillow. What is done whe
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 import simplejpeg
@@ -23,6 +25,15 @@ from spurious_imagenet.errors import DataError
 __all__ = ["DecodeLimits", "UndecodableImageError", "decode_image"]
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_STARTS = {
+    "JPEG": b"\xff\xd8\xff",
+    "PNG": b"\x89PNG\r\n",
+    "GIF": b"GIF8",
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "WEBP": b"RIFF",
+}
+# What libjpeg-turbo itself turns into RGB.
+_TURBO_COLORS = {"RGB", "YCbCr", "Gray"}
 
 
 class UndecodableImageError(DataError):
@@ -75,33 +86,56 @@ def decode_image(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
 
 def _decode_jpeg(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8] | None:
     """Decode a JPEG; None where libjpeg-turbo cannot convert it to RGB or complains, so that Pillow decides."""
+    header = _jpeg_header(data)
+    if header is None:
+        return None
+    height, width, colorspace = header
+    limits.check(width, height)
+    if colorspace not in _TURBO_COLORS:
+        return None
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        limits.check(width, height)
-        if colorspace in {"CMYK", "YCCK"}:
-            return None
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
-    except ValueError:
+    except MemoryError:  # says something of the machine, nothing of the image
+        raise
+    except Exception:  # whatever it cannot do or does not know the name of; Pillow has the last word
         return None
     return pixels
 
 
+def _jpeg_header(data: bytes) -> tuple[int, int, str] | None:
+    """Return height, width and colour space; None where the reader does not know the kind of JPEG."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    except MemoryError:
+        raise
+    except Exception:  # a KeyError for a chroma subsampling that is not on its list, a ValueError for damage
+        return None
+    return height, width, colorspace
+
+
 def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                limits.check(*image.size)
-                image.load()
-                return _to_rgb(image)
-    except UndecodableImageError:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            limits.check(*image.size)
+            image.load()
+            return _to_rgb(image)
+    except (UndecodableImageError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise UndecodableImageError(f"not an image: expected one of {', '.join(_FORMATS)}") from None
+        raise UndecodableImageError(_unidentified(data)) from None
     except Image.DecompressionBombError as error:
-        raise UndecodableImageError(f"decompression bomb: expected at most {limits.max_pixels} pixels") from error
+        most = min(limits.max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or limits.max_pixels))  # where Pillow itself stops
+        raise UndecodableImageError(f"decompression bomb: expected at most {most} pixels") from error
     except Exception as error:  # Pillow's plugins raise many types on malformed input; each is a reject, never a crash
         raise UndecodableImageError(f"cannot be decoded: {_one_line(error)}") from error
+
+
+def _unidentified(data: bytes) -> str:
+    for kind, start in _STARTS.items():
+        if data.startswith(start):
+            rare = " or of a rare kind (such as 12 bits per sample)" if kind == "JPEG" else ""
+            return f"cannot be decoded: it begins as a {kind}, but is damaged{rare}"
+    return f"not an image: expected one of {', '.join(_FORMATS)}"
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

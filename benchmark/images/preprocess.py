@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 from typing import Protocol as Interface
@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from spurious_imagenet.errors import ConfigError, ModelError
 
-__all__ = ["CustomTransform", "ImageTransform", "Preprocess", "Protocol", "View"]
+__all__ = ["CustomTransform", "ImageTransform", "Preprocess", "Protocol", "ResizeMode", "View"]
+
+ResizeMode = Literal["shortest", "squash", "border", "longest"]
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -84,7 +86,7 @@ class CustomTransform:
 class View(NamedTuple):
     """Which part of an image a model's square input shows, in parts of the image's width and height.
 
-    A view of (0, 0, 1, 1) is the whole image; one that reaches beyond has black borders.
+    A view of (0, 0, 1, 1) is the whole image; one that reaches beyond has borders.
     """
 
     left: float
@@ -105,9 +107,10 @@ class Preprocess(BaseModel):
     size: PositiveInt
     """Side of the square input, px."""
     resize: PositiveInt
-    """Length of the shorter side after resizing, px."""
-    resize_mode: Literal["shortest", "squash"] = "shortest"
-    """``squash`` resizes both sides to ``resize`` and so changes the aspect ratio."""
+    """Length of one side after resizing, px; ``resize_mode`` says which."""
+    resize_mode: ResizeMode = "shortest"
+    """``shortest``: the shorter side. ``squash``: both sides, which changes the aspect ratio. ``border`` and
+    ``longest``: the longer side, and what is missing of the square is filled with the mean colour, or black."""
     interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
     mean: tuple[float, float, float] = Field(default=(0.485, 0.456, 0.406))
     std: tuple[float, float, float] = Field(default=(0.229, 0.224, 0.225))
@@ -120,19 +123,24 @@ class Preprocess(BaseModel):
         interpolation: str,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
-        resize_mode: Literal["shortest", "squash"] = "shortest",
+        resize_mode: ResizeMode = "shortest",
     ) -> Preprocess:
-        """Build timm's evaluation transform: resize to ``floor(size / crop_pct)``, then crop the centre."""
-        return cls.model_validate(
-            {
-                "size": size,
-                "resize": math.floor(size / crop_pct),
-                "resize_mode": resize_mode,
-                "interpolation": interpolation,
-                "mean": mean,
-                "std": std,
-            }
-        )
+        """Build timm's evaluation transform: resize to ``floor(size / crop_pct)``, then crop the centre.
+
+        Raises:
+            ModelError: The values make no transform.
+        """
+        if not 0 < crop_pct < math.inf:
+            raise ModelError(f"got crop_pct {crop_pct}: expected a number above 0, such as 0.875.")
+        values = {"size": size, "resize": math.floor(size / crop_pct), "resize_mode": resize_mode}
+        try:
+            return cls.model_validate(values | {"interpolation": interpolation, "mean": mean, "std": std})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ModelError(
+                f"the model's transform cannot be made: {where} is {first['input']!r}: {first['msg']}."
+            ) from error
 
     def for_protocol(self, protocol: Protocol, images: Literal["validation", "spurious"]) -> Preprocess:
         """Return the transform that a protocol prescribes for one side of the benchmark.
@@ -156,7 +164,7 @@ class Preprocess(BaseModel):
         Returns:
             (size, size, 3) uint8, contiguous.
         """
-        height, width = self._resized(image.shape[0], image.shape[1])
+        height, width = self.resized(image.shape[0], image.shape[1])
         if image.shape[:2] == (height, width):
             cropped = image[_centre(height, self.size), _centre(width, self.size)]
         elif self.interpolation == "nearest":  # takes single pixels: nothing to save, and a box would shift them
@@ -164,17 +172,24 @@ class Preprocess(BaseModel):
             cropped = resized[_centre(height, self.size), _centre(width, self.size)]
         else:
             cropped = _resize_and_crop(image, height, width, self.size, _FILTERS[self.interpolation])
-        return np.ascontiguousarray(_pad(cropped, self.size) if min(cropped.shape[:2]) < self.size else cropped)
+        if min(cropped.shape[:2]) < self.size:
+            fill = [round(255 * mean) for mean in self.mean] if self.resize_mode == "border" else [0, 0, 0]
+            cropped = _pad(cropped, self.size, fill)
+        return np.ascontiguousarray(cropped)
 
     def view(self, width: int, height: int) -> View:
         """Return what of an image of the given size, px, :meth:`apply` shows."""
-        down, across = self._resized(height, width)
+        down, across = self.resized(height, width)
         left, top = _first(across, self.size), _first(down, self.size)
         return View(left / across, top / down, (left + self.size) / across, (top + self.size) / down)
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width, px, to which an image is resized before the square is cut out of it."""
         if self.resize_mode == "squash":
             return self.resize, self.resize
+        if self.resize_mode in {"border", "longest"}:
+            ratio = max(height / self.resize, width / self.resize)
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
         short = min(height, width)
         long = int(self.resize * max(height, width) / short)
         return (self.resize, long) if height <= width else (long, self.resize)
@@ -211,7 +226,11 @@ def _first(length: int, size: int) -> int:
     return _centre(length, size).start if length >= size else -((size - length) // 2)
 
 
-def _pad(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Put black borders around an image that is smaller than the crop, as torchvision does."""
-    short, narrow = size - image.shape[0], size - image.shape[1]
-    return np.pad(image, ((short // 2, short - short // 2), (narrow // 2, narrow - narrow // 2), (0, 0)))
+def _pad(image: NDArray[np.uint8], size: int, fill: Sequence[int]) -> NDArray[np.uint8]:
+    """Put borders of one colour around an image that is smaller than the crop, as torchvision does."""
+    height, width = image.shape[:2]
+    padded = np.empty((size, size, 3), np.uint8)
+    padded[:] = fill
+    top, left = (size - height) // 2, (size - width) // 2
+    padded[top : top + height, left : left + width] = image
+    return padded

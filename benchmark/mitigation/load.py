@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from spurious_imagenet.benchmark.mitigation.spufix_file import SPUFIX_METADATA_KEY, Spufix
 from spurious_imagenet.benchmark.models.classifier import Classifier
@@ -17,6 +16,7 @@ from spurious_imagenet.benchmark.models.head_file import read_head
 from spurious_imagenet.benchmark.record import Mitigation
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.io import sha256_file
+from spurious_imagenet.tensors import read_metadata
 
 __all__ = ["HeadMitigation", "LogitMitigation", "SpufixMitigation", "load_mitigation"]
 
@@ -105,7 +105,6 @@ def _metadata_of(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ModelError(f"there is no mitigation file {path}.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
+        return read_metadata(path)
     except Exception as error:
         raise ModelError(f"{path} is not a readable mitigation file: {error}") from error

@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.errors import ModelError
-from spurious_imagenet.io import atomic_path
+from spurious_imagenet.tensors import load_arrays, read_metadata, save_arrays
 
 __all__ = ["SPUFIX_METADATA_KEY", "Spufix", "SpufixClass", "SpufixDirection", "SpufixInfo", "labels_digest"]
 
@@ -163,12 +161,11 @@ class Spufix:
     def save(self, path: str | Path) -> None:
         """Write the correction as safetensors, whole or not at all."""
         tensors: dict[str, NDArray[Any]] = {
-            "readouts": np.ascontiguousarray(self.readouts),
-            "offsets": np.ascontiguousarray(self.offsets),
-            "class_index": np.ascontiguousarray(self.class_index),
+            "readouts": self.readouts,
+            "offsets": self.offsets,
+            "class_index": self.class_index,
         }
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={SPUFIX_METADATA_KEY: self.info.model_dump_json()})
+        save_arrays(path, tensors, {SPUFIX_METADATA_KEY: self.info.model_dump_json()})
 
     @classmethod
     def load(cls, path: str | Path) -> Spufix:
@@ -180,9 +177,7 @@ class Spufix:
         if not Path(path).is_file():
             raise ModelError(f"there is no file {path}.")
         try:
-            with safe_open(path, framework="numpy") as file:
-                text = (file.metadata() or {}).get(SPUFIX_METADATA_KEY)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+            text, tensors = read_metadata(path).get(SPUFIX_METADATA_KEY), load_arrays(path)
             info = None if text is None else SpufixInfo.model_validate_json(text)
         except Exception as error:
             raise ModelError(f"{path} is not a readable SpuFix file: {error}") from error

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space, label_space_for
+from spurious_imagenet.benchmark.models.labels import guessed_label_space, imagenet_label_space, label_space_for
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.benchmark.models.timm_models import classifier_from_timm, create_timm_model, preprocess_of_timm
 from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, read_weights_info
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.tensors import SafetensorError, load_torch, read_metadata
 
 __all__ = ["load_file_model", "load_robust", "load_wheel", "read_state_dict"]
 
@@ -105,7 +104,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
+            return load_torch(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
@@ -134,8 +133,7 @@ def _kind_of(path: Path) -> str | None:
     if path.suffix != ".safetensors":
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        metadata = read_metadata(path)
     except (OSError, SafetensorError):
         return None
     return next((kind for kind in ("head", "spufix") if f"spurious_imagenet_{kind}" in metadata), None)
@@ -175,10 +173,10 @@ def _from_weights(spec: ModelSpec, weights: dict[str, Tensor], info: WeightsFile
         resize_mode=own.resize_mode,
     )
     width = int(model.num_classes)  # type: ignore[arg-type]
-    own_names = info.label_space if info.class_ids is None else None
-    labels = label_space_for(
-        width, class_ids=info.class_ids, class_names=info.class_names, name=own_names or info.label_space
-    )
+    if info.class_ids is None and info.label_space is None:
+        labels = guessed_label_space(width, spec.text)
+    else:
+        labels = label_space_for(width, class_ids=info.class_ids, class_names=info.class_names, name=info.label_space)
     return classifier_from_timm(spec.text, model, labels, preprocess, info.temperature)
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from spurious_imagenet.benchmark.models.classifier import Classifier
@@ -17,7 +15,7 @@ from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ModelError
-from spurious_imagenet.io import atomic_path
+from spurious_imagenet.tensors import load_arrays, read_metadata, save_arrays
 
 __all__ = ["HeadFileInfo", "load_head", "read_head", "save_head", "with_head"]
 
@@ -88,9 +86,7 @@ def with_head(encoder: Classifier, head: LinearHead, labels: LabelSpace, spec: s
 
 def save_head(path: str | Path, head: LinearHead, info: HeadFileInfo) -> None:
     """Write a head as safetensors that ``head:PATH`` loads, whole or not at all."""
-    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA_KEY: info.model_dump_json()})
+    save_arrays(path, {"weight": head.weight, "bias": head.bias}, {_METADATA_KEY: info.model_dump_json()})
 
 
 def load_head(spec: ModelSpec) -> Classifier:
@@ -131,9 +127,7 @@ def read_head(path: Path) -> tuple[LinearHead, HeadFileInfo]:
         ModelError: The file is no head.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        text, tensors = read_metadata(path).get(_METADATA_KEY), load_arrays(path)
         if text is None or set(tensors) != {"weight", "bias"}:
             raise ModelError(f"{path} holds no linear head: expected a file that `spurious head` wrote.")
         info = HeadFileInfo.model_validate_json(text)

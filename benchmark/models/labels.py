@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,7 +10,17 @@ from typing import Any
 
 from spurious_imagenet.errors import ModelError
 
-__all__ = ["NO_LABELS", "LabelSpace", "imagenet_label_space", "label_space_for", "of_classes"]
+__all__ = [
+    "NO_LABELS",
+    "LabelSpace",
+    "guessed_label_space",
+    "imagenet_label_space",
+    "known_label_space",
+    "label_space_for",
+    "of_classes",
+]
+
+_LOG = logging.getLogger(__name__)
 
 # Width of the head -> name of timm's class list. The widths tell them apart.
 _SPACE_OF_WIDTH = {
@@ -20,6 +31,11 @@ _SPACE_OF_WIDTH = {
     21842: "imagenet-22k-ms",
     21843: "imagenet-21k-goog",
 }
+
+
+# Share of equal labels, in the same places, from which a list is taken for ImageNet's: lists of its words differ from
+# each other in a few synonyms, lists of other classes in nearly all.
+_SAME_CLASSES = 0.95
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,8 @@ def label_space_for(
 ) -> LabelSpace:
     """Choose the label space of a model with ``num_classes`` outputs.
 
-    Given class ids win; else the named space; else the ImageNet space whose size fits.
+    Given class ids win; else the named space; else the ImageNet space whose size fits, which is a guess (see
+    :func:`guessed_label_space`).
 
     Args:
         num_classes: Width of the model's output.
@@ -137,6 +154,47 @@ def label_space_for(
             f"the model's head has {num_classes} outputs, but its label space {space.name!r} has {len(space)} classes."
         )
     return space
+
+
+def guessed_label_space(num_classes: int, what: str, *, certain: bool = False) -> LabelSpace:
+    """Take the ImageNet space whose size is that of a model's output, where nothing says what the outputs are.
+
+    Args:
+        num_classes: Width of the model's output.
+        what: The model, for the warning.
+        certain: Something does say that it is ImageNet's, such as timm's name for the weights: no warning.
+
+    Raises:
+        ModelError: No ImageNet space has this size.
+    """
+    space = _space_of_size(num_classes)
+    if not certain:
+        _LOG.warning(
+            "%s does not say what its %d outputs are: taken for the classes of %s, because of their number; name them "
+            "if they are others, or to be sure (labels=FILE or label_space=%s in a model spec, labels= in Python)",
+            *(what, num_classes, space.name, space.name),
+        )
+    return space
+
+
+def known_label_space(ids: Sequence[str], names: Sequence[str]) -> LabelSpace:
+    """Return the space of labels that come with weights: ImageNet's own where they are its, else a custom one.
+
+    Args:
+        ids: In output order: WordNet ids, or words for the classes.
+        names: Human-readable, in the same order.
+    """
+    if len(ids) in _SPACE_OF_WIDTH:
+        space = imagenet_label_space(_SPACE_OF_WIDTH[len(ids)])
+        rows = zip(ids, space.class_ids, space.class_names, strict=True)
+        same = sum(own == class_id or _first_word(own) == _first_word(name) for own, class_id, name in rows)
+        if same >= _SAME_CLASSES * len(ids):
+            return space
+    return LabelSpace("custom", tuple(ids), tuple(names))
+
+
+def _first_word(label: str) -> str:
+    return label.partition(",")[0].strip().replace("_", " ").casefold()
 
 
 def _space_of_size(num_classes: int) -> LabelSpace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from spurious_imagenet.benchmark.images import Preprocess
+from spurious_imagenet.benchmark.images.preprocess import ResizeMode
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space, label_space_for
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
+from spurious_imagenet.tensors import save_torch
 
 __all__ = ["create_open_clip", "is_published_open_clip", "load_open_clip", "save_open_clip", "text_embeddings"]
 
 Tokenizer = Callable[[list[str]], Tensor]
 _TEXTS = 256  # embedded at once
+_SOURCES = ("hf-hub:", "local-dir:")
+_RESIZE_MODES: dict[str, ResizeMode] = {"shortest": "shortest", "squash": "squash", "longest": "longest"}
+_NAMED = 5  # in a warning
+_LOG = logging.getLogger(__name__)
 
 
 class ZeroShotCore(nn.Module):
@@ -67,11 +73,12 @@ def load_open_clip(spec: ModelSpec) -> Classifier:
     import open_clip
 
     labels, names = _labels(spec, open_clip)
+    _say_equal_texts(spec.text, labels, names)
     templates = _templates(spec, open_clip)
     with torch.inference_mode():
         text = open_clip.build_zero_shot_classifier(model.eval(), tokenizer, names, templates, num_classes_per_batch=10)
     core = ZeroShotCore(model, text.T.clone(), tokenizer)
-    return Classifier.build(spec.text, core, labels, _preprocess(model))
+    return Classifier.build(spec.text, core, labels, _preprocess(model, spec.text))
 
 
 def create_open_clip(
@@ -98,8 +105,18 @@ def create_open_clip(
         ) from error
     try:
         kwargs: dict[str, Any] = {} if image_size is None else {"force_image_size": image_size}
-        torch.manual_seed(0)
-        model = open_clip.create_model(arch, pretrained=tag, load_weights=load_weights, **kwargs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = open_clip.create_model(
+                arch,
+                pretrained=tag,
+                load_weights=load_weights,
+                # Without it a model whose weights are not found goes on with random ones.
+                require_pretrained=load_weights and (tag is not None or arch.startswith(_SOURCES)),
+                # Weights trained with QuickGELU are listed under architectures of GELU too.
+                force_quick_gelu=bool(tag and open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu")),
+                **kwargs,
+            )
         return model, open_clip.get_tokenizer(arch)
     except Exception as error:
         raise ModelError(f"{what or arch} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
@@ -120,7 +137,7 @@ def is_published_open_clip(arch: str, tag: str) -> bool:
 
 def save_open_clip(model: nn.Module, folder: Path) -> None:
     """Write a model's weights beside its ``open_clip_config.json``, as ``open_clip:local-dir:FOLDER`` reads them."""
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_torch(folder / "open_clip_model.safetensors", model.state_dict())
 
 
 def text_embeddings(classifier: Classifier, texts: Sequence[str], prompt: str = "a photo of {}") -> NDArray[np.float32]:
@@ -152,7 +169,7 @@ def text_embeddings(classifier: Classifier, texts: Sequence[str], prompt: str = 
 
 
 def _arch_and_tag(spec: ModelSpec) -> tuple[str, str | None]:
-    if spec.address.startswith(("hf-hub:", "local-dir:")):
+    if spec.address.startswith(_SOURCES):
         return spec.address, None
     arch, slash, tag = spec.address.partition("/")
     if spec.options.get("pretrained", "true").lower() == "false":
@@ -172,6 +189,20 @@ def _labels(spec: ModelSpec, open_clip: Any) -> tuple[LabelSpace, list[str]]:
     return space, list(space.class_names)
 
 
+def _say_equal_texts(what: str, labels: LabelSpace, names: Sequence[str]) -> None:
+    """Warn of classes that a zero-shot head cannot tell apart, because their texts are the same."""
+    of_text: dict[str, list[str]] = {}
+    for class_id, name in zip(labels.class_ids, names, strict=True):
+        of_text.setdefault(name, []).append(class_id)
+    equal = [f"{' and '.join(ids)} ({text!r})" for text, ids in of_text.items() if len(ids) > 1]
+    if equal:
+        more = f" and {len(equal) - _NAMED} more" if len(equal) > _NAMED else ""
+        _LOG.warning(
+            "%s cannot tell classes apart that have the same text: %s%s; give them texts of their own (labels=FILE)",
+            *(what, ", ".join(equal[:_NAMED]), more),
+        )
+
+
 def _templates(spec: ModelSpec, open_clip: Any) -> Any:
     known = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
     name = spec.options.get("templates", "openai")
@@ -180,15 +211,23 @@ def _templates(spec: ModelSpec, open_clip: Any) -> Any:
     return known[name]
 
 
-def _preprocess(model: Any) -> Preprocess:
+def _preprocess(model: Any, what: str) -> Preprocess:
     visual = model.visual
-    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+    sides = visual.image_size if isinstance(visual.image_size, tuple | list) else (visual.image_size,) * 2
     config = getattr(visual, "preprocess_cfg", {})
-    return Preprocess(
-        size=size,
-        resize=size,
+    mode, fill = config.get("resize_mode") or "shortest", config.get("fill_color") or 0
+    if sides[0] != sides[1]:
+        raise ModelError(f"{what} takes images of {sides[1]}x{sides[0]} px: expected squares.")
+    if mode not in _RESIZE_MODES or (mode == "longest" and fill != 0):
+        raise ModelError(
+            f"{what} prepares images by resize_mode={mode!r}, fill_color={fill!r}: expected one of "
+            f"{', '.join(_RESIZE_MODES)}, and the colour 0."
+        )
+    return Preprocess.evaluation(
+        size=int(sides[0]),
+        crop_pct=1.0,
         interpolation=config.get("interpolation", "bicubic"),
-        resize_mode="squash" if config.get("resize_mode") == "squash" else "shortest",
+        resize_mode=_RESIZE_MODES[mode],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )

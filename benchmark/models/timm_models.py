@@ -9,20 +9,26 @@ import torch
 from torch import nn
 
 from spurious_imagenet.benchmark.images import Preprocess
+from spurious_imagenet.benchmark.images.preprocess import ResizeMode
 from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.labels import NO_LABELS, LabelSpace, label_space_for
+from spurious_imagenet.benchmark.models.labels import NO_LABELS, LabelSpace, guessed_label_space, label_space_for
 from spurious_imagenet.benchmark.models.network import TimmCore
 from spurious_imagenet.benchmark.models.spec import ModelSpec
+from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
 from spurious_imagenet.errors import ModelError
 
 __all__ = ["classifier_from_timm", "create_timm_model", "load_timm", "preprocess_of_timm"]
+
+#: timm's crop mode → ours.
+_RESIZE_MODES: dict[str, ResizeMode] = {"center": "shortest", "squash": "squash", "border": "border"}
 
 
 def load_timm(spec: ModelSpec) -> Classifier:
     """Load ``timm:NAME`` or ``timm:hf-hub:ORG/NAME@REVISION`` with its published weights.
 
-    Options: ``pretrained=false`` (random weights, seeded), ``labels=FILE``, ``label_space=NAME``. A model without a
-    classification head loads as a bare encoder of no classes.
+    Options: ``pretrained=false`` (random weights, seeded), ``labels=FILE``, ``label_space=NAME``. Labels that come with
+    the weights are taken where none are given (see ``labels_of_timm``). A model without a classification head loads as
+    a bare encoder of no classes.
 
     Raises:
         ModelError: timm does not know the model, its weights cannot be had, or the labels do not fit.
@@ -34,7 +40,13 @@ def load_timm(spec: ModelSpec) -> Classifier:
     width = int(getattr(model, "num_classes", 0))
     if width < 1:  # a bare encoder, whose features a head of one's own may read
         return classifier_from_timm(spec.text, model, NO_LABELS, preprocess_of_timm(model, spec.image_size))
-    labels = label_space_for(width, class_ids=class_ids, class_names=class_names, name=spec.options.get("label_space"))
+    name = spec.options.get("label_space")
+    if class_ids is not None or name is not None:
+        labels = label_space_for(width, class_ids=class_ids, class_names=class_names, name=name)
+    elif pretrained:
+        labels = labels_of_timm(model, spec.text, spec.address)
+    else:  # random weights know no classes
+        labels = guessed_label_space(width, spec.text, certain=True)
     return classifier_from_timm(spec.text, model, labels, preprocess_of_timm(model, spec.image_size))
 
 
@@ -67,18 +79,30 @@ def _has_fixed_input(name: str) -> bool:
 
 
 def preprocess_of_timm(model: nn.Module, image_size: int | None = None) -> Preprocess:
-    """Return timm's evaluation transform of a model, at its test size unless ``image_size`` says otherwise."""
+    """Return timm's evaluation transform of a model, at its test size unless ``image_size`` says otherwise.
+
+    Raises:
+        ModelError: The transform is one that :class:`Preprocess` does not know, or makes no square of three channels.
+    """
     from timm.data.config import resolve_data_config
 
     resolve: Any = resolve_data_config
     config: dict[str, Any] = resolve({}, model=model, use_test_size=True)
+    crop_mode, channels, *sides = config.get("crop_mode") or "center", *config["input_size"]
+    what = f"the configuration of {type(model).__name__}"
+    if crop_mode not in _RESIZE_MODES:
+        raise ModelError(f"{what} has the crop mode {crop_mode!r}: expected one of {', '.join(_RESIZE_MODES)}.")
+    if channels != 3 or (image_size is None and len(set(sides)) != 1):
+        raise ModelError(
+            f"{what} asks for inputs of {channels} x {' x '.join(map(str, sides))}: expected 3 channels and a square."
+        )
     return Preprocess.evaluation(
         size=image_size or int(config["input_size"][-1]),
         crop_pct=config["crop_pct"],
         interpolation=config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        resize_mode="squash" if config.get("crop_mode") == "squash" else "shortest",
+        resize_mode=_RESIZE_MODES[crop_mode],
     )
 
 

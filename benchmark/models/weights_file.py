@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from spurious_imagenet.errors import ModelError
-from spurious_imagenet.io import atomic_path
+from spurious_imagenet.tensors import read_metadata, save_torch
 
 __all__ = ["WeightsFileInfo", "read_weights_info", "save_weights"]
 
@@ -51,23 +47,18 @@ def save_weights(path: str | Path, module: nn.Module, info: WeightsFileInfo) -> 
         module: Its ``state_dict`` is saved.
         info: What the file says about itself.
     """
-    tensors: Mapping[str, torch.Tensor] = module.state_dict()
-    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {_METADATA_KEY: json.dumps(info.model_dump(mode="json", exclude_none=True), sort_keys=True)}
-    with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=metadata)
+    save_torch(path, module.state_dict(), metadata)
 
 
 def read_weights_info(path: str | Path) -> WeightsFileInfo | None:
     """Return what a safetensors file says about itself, or None where it says nothing.
 
     Raises:
-        ModelError: The file is no safetensors file, or its description is malformed.
+        ModelError: The file is not a safetensors file, or its description is malformed.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        text = metadata.get(_METADATA_KEY)
+        text = read_metadata(path).get(_METADATA_KEY)
         return None if text is None else WeightsFileInfo.model_validate_json(text)
     except Exception as error:
         raise ModelError(f"{path} is not a readable safetensors weights file: {error}") from error

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
+from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, read_picture
 from spurious_imagenet.benchmark.inference import softmax
 from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.builders.boards.evidence import (
@@ -148,8 +147,7 @@ class Gatherer:
         return _Looks(place, by_id, np.stack(stack), output, confidence, output.logits.argmax(axis=1))
 
     def _npfv_pixels(self, path: Path) -> Pixels:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(read_picture(path, "visualisation").convert("RGB"))
         if pixels.shape[:2] != (self._cam.size, self._cam.size):
             raise DataError(f"{path} is {pixels.shape[1]}x{pixels.shape[0]} px: expected {self._cam.size} px squares.")
         return pixels

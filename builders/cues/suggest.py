@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spurious_imagenet.benchmark.concepts.verdicts import ConceptVerdict, ConceptVerdicts, VerdictValue, Vote
-from spurious_imagenet.benchmark.images import Preprocess, View
+from spurious_imagenet.benchmark.images import Preprocess, View, read_picture
 from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import ConfigError, DataError
 
@@ -150,12 +150,8 @@ def _listing(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 def _pixels(file: Path) -> NDArray[np.uint8]:
     """Read an image's values, of colours the largest; an alpha channel says nothing."""
-    try:
-        with Image.open(file) as image:
-            colours = image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}.get(image.mode, image.mode))
-            values = np.asarray(colours)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"mask {file} cannot be read: {error}") from error
+    image = read_picture(file, "mask")
+    values = np.asarray(image.convert({"RGBA": "RGB", "LA": "L", "PA": "P"}.get(image.mode, image.mode)))
     return np.asarray(values.max(axis=2) if values.ndim == 3 else values, dtype=np.uint8)
 
 

@@ -202,6 +202,7 @@ class _Job:
             features=scored.features,
             rows=scored.rows,
             rejects=scored.rejects,
+            turned=scored.turned,
             versions=_versions() | {"backend": self.runner.backend.name},
             label_problems=scored.label_problems,
         )

@@ -79,6 +79,7 @@ def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) 
         features=features,
         rows=rows,
         rejects=receipt.rejects,
+        turned=receipt.turned,
         versions=receipt.versions,
         label_problems=[
             Reject(key=key, reason=one.problem)

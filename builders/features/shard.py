@@ -29,12 +29,14 @@ class ScoredShard:
         features: (n, D) float16.
         rows: n rows of :data:`~spurious_imagenet.benchmark.store.ROW_SCHEMA`.
         rejects: Everything else in the shard.
+        turned: How many of the scored images have an orientation tag that turns them elsewhere.
         label_problems: Images among them whose label cannot be used, and why.
     """
 
     features: NDArray[np.float16]
     rows: pa.Table
     rejects: tuple[Reject, ...]
+    turned: int
     label_problems: tuple[Reject, ...] = ()
 
 
@@ -59,6 +61,7 @@ def score_shard(
     rejects = [Reject(key=key, reason=reason) for key, reason in index.rejects]
     count(0, len(rejects))
     features: list[NDArray[np.float16]] = []
+    turned = 0
     columns: dict[str, list[object]] = {name: [] for name in ROW_SCHEMA.names}
     descriptor = os.open(shard.path, os.O_RDONLY)
     try:
@@ -66,12 +69,13 @@ def score_shard(
         for output in runner.run(reads):
             kept = _add_batch(output, index.samples, features, rejects)
             _add_rows(columns, output, kept, index.samples)
+            turned += output.turned
             count(len(kept), len(output.sha256) + len(output.rejects) - len(kept))
     finally:
         os.close(descriptor)
     problems = _add_labels(columns, index.samples, labels)
     stacked = np.concatenate(features) if features else np.zeros((0, feature_dim), np.float16)
-    return ScoredShard(stacked, pa.table(columns, schema=ROW_SCHEMA), tuple(rejects), problems)
+    return ScoredShard(stacked, pa.table(columns, schema=ROW_SCHEMA), tuple(rejects), turned, problems)
 
 
 def _add_batch(

@@ -92,10 +92,7 @@ def in_original(box: Box, preprocess: Preprocess, height: int, width: int) -> Bo
         height: Of the image, px.
         width: Of the image, px.
     """
-    resized = (preprocess.resize, preprocess.resize)
-    if preprocess.resize_mode == "shortest":
-        long = int(preprocess.resize * max(height, width) / min(height, width))
-        resized = (preprocess.resize, long) if height <= width else (long, preprocess.resize)
+    resized = preprocess.resized(height, width)
     top, bottom = _back(box.top, box.bottom, resized[0], preprocess.size, height)
     left, right = _back(box.left, box.right, resized[1], preprocess.size, width)
     return Box(left, top, right, bottom)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from spurious_imagenet.benchmark.images import read_picture
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.builders.planted.config import LABEL_SPACE, class_id_of
 from spurious_imagenet.builders.planted.shapes import SHAPES
@@ -48,11 +48,7 @@ def _read_class(folder: Path) -> NDArray[np.uint8]:
     files = sorted(folder.glob("*.jpg"))
     if not files:
         raise DataError(f"{folder} holds no images: expected a class of a planted world.")
-    images = []
-    for file in files:
-        with Image.open(file) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return np.stack(images)
+    return np.stack([np.asarray(read_picture(file).convert("RGB")) for file in files])
 
 
 def load_split(world: str | Path, split: str) -> Split:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from spurious_imagenet.benchmark.images import read_picture
 from spurious_imagenet.builders.planted.config import WorldConfig
 from spurious_imagenet.builders.planted.recogniser import THINGS, Recogniser
 from spurious_imagenet.builders.planted.report import PairResult
@@ -172,8 +173,7 @@ def _image_of(npfv: NpfvStore, pair: PairResult) -> Pixels:
     path = npfv.image_path(pair.concept_id)
     if path is None:
         raise DataError(f"{npfv.path} has no image of {pair.concept_id}, the component that finds {pair.cue!r} best.")
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(read_picture(path).convert("RGB"))
 
 
 def seen_in(npfv: NpfvStore, found: Sequence[PairResult], recogniser: Recogniser) -> SeenReport:
@@ -238,8 +238,7 @@ def contact_sheet(
         draw.text((i * (_CELL + 6) + 4, 4), header, (30, 30, 30), font)
     for row, (pair, drawn) in enumerate(zip(report.pairs, examples, strict=True)):
         path = npfv.image_path(pair.concept_id)
-        with Image.open(str(path)) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(read_picture(str(path)).convert("RGB"))
         top = 24 + row * _ROW
         for i, cell in enumerate((*drawn, Image.fromarray(pixels), Image.fromarray(changed_part(pixels)))):
             sheet.paste(cell.resize((_CELL, _CELL), Image.Resampling.LANCZOS), (i * (_CELL + 6), top))

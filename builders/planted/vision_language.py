@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from spurious_imagenet.benchmark.images import read_picture
 from spurious_imagenet.benchmark.models.open_clip_models import create_open_clip, save_open_clip
 from spurious_imagenet.builders.planted.data import planted_label_space
 from spurious_imagenet.builders.planted.training import MEAN, STD, augment, reproducible
@@ -71,8 +71,7 @@ def _captioned(world: Path) -> tuple[Tensor, list[str]]:
     table = truth.table[truth.table["split"].isin(["train", "pool"])]
     images, captions = [], []
     for file, class_id, cues in zip(table["file"], table["class_id"], table["cues"], strict=True):
-        with Image.open(world / file) as image:
-            images.append(np.asarray(image.convert("RGB")))
+        images.append(np.asarray(read_picture(world / file).convert("RGB")))
         captions.append(caption(None if class_id is None else space.class_names[space.index(class_id)], list(cues)))
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     return pixels.contiguous(memory_format=torch.channels_last), captions

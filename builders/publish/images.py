@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
+from spurious_imagenet.benchmark.images.orientation import is_turned_elsewhere
 from spurious_imagenet.benchmark.manifest import DataFile
 from spurious_imagenet.benchmark.shards import parse_metadata, read_ranges
 from spurious_imagenet.builders.publish.schema import row_of
@@ -27,7 +28,7 @@ _SAMPLES, _SAMPLE_SIDE, _QUALITY = 6, 256, 85
 
 
 def image_rows(
-    rows: pd.DataFrame, *, allow_pipe: bool, progress: Callable[[int, int], None]
+    rows: pd.DataFrame, *, allow_pipe: bool, progress: Callable[[int, int], None], turned: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the published rows with the images' original bytes, a row group of them in memory at a time.
 
@@ -35,13 +36,17 @@ def image_rows(
         rows: Chosen candidates, in the order of publication.
         allow_pipe: Allow ``pipe:`` addresses.
         progress: Called with (images fetched, of all).
+        turned: Receives the hash of each image that others turn (see ``is_turned_elsewhere``).
 
     Raises:
         DataError: An image changed since it was mined.
     """
     for start in range(0, len(rows), ROW_GROUP):
         group = rows.iloc[start : start + ROW_GROUP]
-        yield from _with_bytes(group, allow_pipe)
+        for row in _with_bytes(group, allow_pipe):
+            if is_turned_elsewhere(row["image"]["bytes"]):
+                turned.add(row["sha256"])
+            yield row
         progress(start + len(group), len(rows))
 
 

@@ -101,8 +101,10 @@ def publish(
     concepts = summarise(chosen.rows).assign(name=lambda t: _names(t, facts))
     judged = None if review is None else review.as_dict()
     with atomic_directory(out) as directory:
-        files = _write_tables(directory, chosen.rows, facts, errata.retired, config, progress or (lambda *_: None))
-        manifest = _manifest(config, candidates, chosen, files, errata, old, review, facts)
+        turned: set[str] = set()
+        show = progress or (lambda *_: None)
+        files = _write_tables(directory, chosen.rows, facts, errata.retired, config, show, turned)
+        manifest = _manifest(config, candidates, chosen, files, errata, old, review, facts, len(turned))
         if facts.licences:
             (directory / "NOTICE.txt").write_text(notice_text(facts.licences), encoding="utf-8")
         card = render_spurious_card(
@@ -166,9 +168,10 @@ def _write_tables(
     retired: tuple[RetiredImage, ...],
     config: PublishConfig,
     progress: Callable[[int, int], None],
+    turned: set[str],
 ) -> tuple[DataFile, ...]:
     named = rows.assign(cue=_names(rows, facts))
-    images = image_rows(named, allow_pipe=config.allow_pipe, progress=progress)
+    images = image_rows(named, allow_pipe=config.allow_pipe, progress=progress, turned=turned)
     concepts = facts.rows(rows, public_spec(facts.scorer.model))
     taken_back = retired_rows(retired, config.version)
     return (
@@ -187,11 +190,12 @@ def _manifest(
     old: DatasetManifest | None,
     review: ReviewSummary | None,
     facts: ConceptFacts,
+    turned: int,
 ) -> DatasetManifest:
     rows = chosen.rows
     new = set(zip(rows["class_id"], rows["sha256"], strict=True)) - set(errata.published)
     now = sum(r.since == config.version for r in errata.retired)
-    counts = mining_counts(candidates) | _counts(chosen, review) | {"retired": len(errata.retired)}
+    counts = mining_counts(candidates) | _counts(chosen, review) | {"retired": len(errata.retired), "turned": turned}
     miners = [m.model_copy(update={"model": public_spec(m.model)}) for m in read_miners(config.candidates)]
     return DatasetManifest(
         kind="spurious-images",

@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
+from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, read_picture
 from spurious_imagenet.builders.sensitivity.corruptions import without_core
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.io import sha256_file
@@ -57,11 +56,8 @@ class ClassMasks:
         return mask, bool(core)
 
     def _read(self, name: str) -> NDArray[np.uint8]:
-        try:
-            with Image.open(self.folder / name) as image:
-                mask = np.asarray(image)
-        except OSError as error:
-            raise DataError(f"mask {self.folder / name} cannot be read: {error}") from error
+        image = read_picture(self.folder / name, "mask")
+        mask = np.asarray(image)
         if mask.dtype != np.uint8 or mask.ndim != 2:
             raise DataError(f"mask {self.folder / name} is {image.mode}: expected 8-bit grey.")
         return mask

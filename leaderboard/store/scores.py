@@ -10,14 +10,13 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from spurious_imagenet.benchmark.manifest import Sha256, VersionName
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.store.place import Place
 from spurious_imagenet.leaderboard.store.records import Broken, json_bytes, sha256_bytes
+from spurious_imagenet.tensors import SafetensorError, dump_arrays, parse_arrays
 
 __all__ = ["StoredScore", "read_score", "read_summaries", "scored_ids", "write_score"]
 
@@ -37,7 +36,7 @@ class StoredScore(BaseModel):
 def write_score(place: Place, scored: ScoredEntry) -> None:
     """Write a score, its resamples first; a score that is there stays as it is."""
     score = scored.score
-    data = save(scored.resampled, metadata={"score": _without_details(score).model_dump_json()})
+    data = dump_arrays(scored.resampled, metadata={"score": _without_details(score).model_dump_json()})
     digest = sha256_bytes(data)
     folder = _folder(score.version, score.entry)
     name = f"{score.entry}-{digest[:16]}.safetensors"
@@ -118,7 +117,7 @@ def _summary(path: str, data: bytes) -> ScoredEntry | Broken:
 
 
 def _arrays(data: bytes) -> dict[str, NDArray[np.float32]]:
-    return dict(sorted(load(data).items()))
+    return dict(sorted(parse_arrays(data).items()))
 
 
 def _without_details(score: Score) -> Score:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from spurious_imagenet.benchmark.inference import softmax, top_k
 from spurious_imagenet.leaderboard.submission.package import looks_like
@@ -26,6 +25,7 @@ from spurious_imagenet.leaderboard.submission.problems import (
 )
 from spurious_imagenet.leaderboard.submission.table import KEY, SIDES, SUBMISSION_SCHEMA
 from spurious_imagenet.leaderboard.version import BenchmarkVersion
+from spurious_imagenet.tensors import SafetensorError, open_tensors
 
 __all__ = ["read_logits"]
 
@@ -45,7 +45,7 @@ def read_logits(path: Path, limits: Limits, version: BenchmarkVersion | None) ->
         raise SubmissionError([Problem(where, "logits can only be read together with the version they are for.")])
     _check_header(path, limits, where)
     try:
-        with safe_open(path, framework="np") as file:
+        with open_tensors(path) as file:
             problems, class_ids = _header_problems(file, version, where)
             if problems:
                 raise SubmissionError(problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from spurious_imagenet.benchmark.models import Classifier, label_space_for, load_classifier
+from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.leaderboard.submission.information import spec_refusal
@@ -71,6 +71,7 @@ def _check_published(scheme: str, address: str, spec: str) -> None:
 
 
 def _load_from_hub(spec: ModelSpec) -> Classifier:
+    from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
     from spurious_imagenet.benchmark.models.timm_models import (
         classifier_from_timm,
         create_timm_model,
@@ -83,4 +84,5 @@ def _load_from_hub(spec: ModelSpec) -> Classifier:
     width = int(getattr(model, "num_classes", 0))
     if width < 1:
         raise ModelError(f"{spec.text} has no classification head: expected a classifier.")
-    return classifier_from_timm(spec.text, model, label_space_for(width), preprocess_of_timm(model, spec.image_size))
+    labels = labels_of_timm(model, spec.text, spec.address)
+    return classifier_from_timm(spec.text, model, labels, preprocess_of_timm(model, spec.image_size))

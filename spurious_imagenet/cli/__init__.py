@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
@@ -17,6 +15,7 @@ import typer
 
 from spurious_imagenet.cli.extras import missing_extra
 from spurious_imagenet.cli.groups import CommandGroup, InterruptedByUser, UsageError, plain_typer
+from spurious_imagenet.cli.remarks import shown_remarks
 from spurious_imagenet.errors import SpuriousImagenetError
 
 __all__ = ["app", "main"]
@@ -106,13 +105,9 @@ def root() -> None:
 
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error and a non-zero exit."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    warnings.filterwarnings("ignore")
     try:
-        _run()
+        with shown_remarks():
+            _run()
     except UsageError as error:
         _fail(str(error), code=2)
     except SpuriousImagenetError as error:

@@ -94,6 +94,14 @@ def _summarise(result: FeaturesResult) -> None:
         f"{result.store.path}: {scored} images scored, {sum(reasons.values())} rejected in {len(receipts)} shards "
         f"({result.made} made now, {result.found} found)."
     )
+    turned = sum(r.turned or 0 for r in receipts)
+    if turned:
+        console.print(
+            f"  {turned} scored as stored: their EXIF orientation, which viewers apply, is not applied here",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for reason, count in reasons.most_common(10):
         console.print(f"  {count} rejected: {reason}", highlight=False, markup=False, soft_wrap=True)
     say_labels(labels_of_store([result.store]))

@@ -1,0 +1,89 @@
+"""What libraries and this project remark on the way: one line each on standard error, but for a named few."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TextIO
+
+__all__ = ["HUSHED", "Hushed", "shown_remarks"]
+
+
+class Hushed(NamedTuple):
+    """A remark of a library that users do not see.
+
+    Attributes:
+        source: Regular expression of the logger's name, or of the module that warns.
+        text: Regular expression of the remark's beginning.
+        why: What makes it say nothing of the result.
+    """
+
+    source: str
+    text: str
+    why: str
+
+
+#: All that is kept from users; whatever else is remarked at the level of a warning, they read.
+HUSHED = (
+    Hushed(r"PIL\.", r"", "of damaged metadata of pictures: each is decoded, or counted as a reject with its reason"),
+    Hushed(
+        r"torch\.(jit|onnx)|openvino\.|onnxscript", r"", "of converting a network, whose result is compared with torch"
+    ),
+)
+
+_SHOWN = logging.WARNING
+
+
+@contextmanager
+def shown_remarks() -> Iterator[None]:
+    """Show every remark once, as one line, until the end of the block; leave logging and warnings as they were."""
+    lines = _Lines()
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(_SHOWN)
+    root.addHandler(lines)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lines.take_warning
+            for hushed in HUSHED:
+                warnings.filterwarnings("ignore", hushed.text, module=hushed.source)
+            yield
+    finally:
+        root.removeHandler(lines)
+        root.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(_SHOWN)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # a library's own mistake in its message must not end a run
+            text = str(record.msg)
+        if not any(re.match(h.source, record.name) and re.match(h.text, text) for h in HUSHED):
+            error = record.exc_info[1] if record.exc_info else None
+            self._say(text if error is None else f"{text}: {type(error).__name__}: {error}")
+
+    def take_warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        self._say(str(message))
+
+    def _say(self, text: str) -> None:
+        one_line = " ".join(text.split())
+        if one_line and one_line not in self._said:
+            self._said.add(one_line)
+            print(f"warning: {one_line}", file=sys.stderr)
