@@ -70,4 +70,4 @@ def part_of_the_classes(bench: Workbench) -> Seen:
         shard = _labelled(bench, notes, f"{name}.tar")
         bench.spurious("features", "--model", model, "--shards", shard, "--out", name)
     fit = ("head", "--model", model, "--features", "train", "--test", "test", "--out", "head.safetensors")
-    return Seen(bench.said(*fit), "the head")
+    return Seen(bench.said(*fit, about="right of"), "the head")
