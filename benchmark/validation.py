@@ -163,9 +163,10 @@ def once_each(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             f"and count once, such as {table.loc[copies, 'name'].iloc[0]}."
         )
     if elsewhere.any():
-        row = table[elsewhere].iloc[0]
+        place = int(elsewhere.to_numpy().argmax())
+        row = table.iloc[place]
         said.append(
             f"{int(elsewhere.sum())} of {len(table)} validation images lie in another class too and count there alone, "
-            f"such as {row['name']}, which is in {row['class_id']!r} and in {first[row.name]!r}."
+            f"such as {row['name']}, which is in {row['class_id']!r} and in {first.iloc[place]!r}."
         )
     return table[~copies & ~elsewhere].reset_index(drop=True), said

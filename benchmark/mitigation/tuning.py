@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.mitigation.tuning_data import LEFT_OUT
 from spurious_imagenet.benchmark.mitigation.tuning_fit import TunedHead, gap_of
 from spurious_imagenet.benchmark.mitigation.tuning_record import (
+    Change,
     Method,
     MethodRecord,
     SeedRecord,
@@ -123,11 +124,22 @@ def _method_record(tuning: Tuning, method: Method, runs: Runs, before: NDArray[n
         accuracy=accuracy_change(before[rows], after[rows], resamples),
         tuned_accuracy=accuracy_change(before[rows[~other]], after[rows[~other]], resamples),
         other_accuracy=accuracy_change(before[rows[other]], after[rows[other]], resamples) if other.any() else None,
+        whole_accuracy=_whole_accuracy(tuning, runs),
         closed=closed,
         closed_interval=closed_interval,
         curve=_curve(tuning, after),
         seeds=tuple(_seed_record(tuning, method, place, runs[place], correct) for place, correct in every.items()),
     )
+
+
+def _whole_accuracy(tuning: Tuning, runs: Runs) -> Change | None:
+    """Say how the same heads do where any class of the model may win, which is how they will be used."""
+    if len(tuning.present) == len(tuning.class_ids):
+        return None
+    before = tuning.correct(tuning.head, among_all=True).astype(np.float64)
+    every = {place: tuning.correct(run.head, among_all=True) for place, run in runs.items()}
+    after = _by_fold(every, [fold.reported_rows for fold in tuning.folds], before)
+    return accuracy_change(before[tuning.rows], after[tuning.rows], tuning.config.resamples)
 
 
 def _by_fold(

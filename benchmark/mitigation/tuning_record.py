@@ -142,6 +142,9 @@ class MethodRecord(BaseModel):
     """The same of the classes with a spurious concept alone."""
     other_accuracy: Change | None
     """The same of the other classes; None where there are none."""
+    whole_accuracy: Change | None = None
+    """On all images, any class of the model allowed; None where the stores have images of every class anyway, and in
+    records of older versions."""
     closed: float | None
     """Share of the gap that is closed; None where there was no gap to close."""
     closed_interval: Interval | None

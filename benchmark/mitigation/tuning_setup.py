@@ -128,9 +128,10 @@ class Tuning:
             self.head, features, label, fold.stopping, config, rate=self.rate, seed=seed, device=self.device
         )
 
-    def correct(self, head: LinearHead) -> NDArray[np.bool_]:
-        """Return (N,) whether a head is right on each validation image, among the classes that there are images of."""
-        return correct_by(head, self.val_features, self.val.label, self.device, self.present)
+    def correct(self, head: LinearHead, *, among_all: bool = False) -> NDArray[np.bool_]:
+        """Return (N,) whether a head is right on each validation image, among all classes or those with images."""
+        present = None if among_all else self.present
+        return correct_by(head, self.val_features, self.val.label, self.device, present)
 
     def images(self, method: Method) -> int:
         """Return how many images a method tunes on."""

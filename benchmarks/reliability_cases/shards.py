@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from reliability_inputs import model_file, shard
-
 from reliability_cases import Seen, Workbench, case
+from reliability_inputs import model_file, shard
 
 
 @case("Shards", "a tar that was cut in the middle of an image")

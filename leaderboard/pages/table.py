@@ -70,7 +70,8 @@ def undefined_columns(board: VersionBoard) -> list[str]:
 
 def equal_entries(board: VersionBoard) -> list[str]:
     """Say which entries have the same predictions: one model under several names counts as several in ranks."""
-    said, done = [], set()
+    said: list[str] = []
+    done: set[str] = set()
     for entry_id, same in board.alike.items():
         group = [entry_id, *same]
         if not done.intersection(group):

@@ -156,8 +156,14 @@ def _remarks(record: TuningRecord, out: Path) -> list[str]:
     if record.present_classes is not None and record.present_classes != record.model_classes:
         lines.append(
             f"The stores have images of {of_classes(record.present_classes, record.model_classes or 0)}: heads are "
-            "tuned and measured among these alone, before and after alike; accuracies among all classes are lower."
+            "tuned and measured among these alone, before and after alike."
         )
+        lines += [
+            f"{m.method}: with all classes allowed, accuracy on these images is "
+            f"{' before and '.join(_sides(m.whole_accuracy))} after."
+            for m in record.methods
+            if m.whole_accuracy is not None
+        ]
     if record.config.stop_on_reported:
         lines.append("The images reported on also stopped the tuning: these numbers flatter.")
     if record.short_classes:
