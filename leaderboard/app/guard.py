@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _API = "/submit/gradio_api"
 _UPLOAD, _PROGRESS, _JOIN = f"{_API}/upload", f"{_API}/upload_progress", f"{_API}/queue/join"
 _NOT_OF_THE_PAGE = "this is not what the submit page sends: open the page, and submit there."
-_NO_UPLOAD = "there is no such upload, or no longer: choose the file again, and submit it within an hour."
+_NO_UPLOAD = "no such upload is waiting here: choose the file again, and submit it within an hour."
 
 
 class _Reference(BaseModel):

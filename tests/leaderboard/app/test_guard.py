@@ -16,7 +16,7 @@ from spurious_imagenet.leaderboard.app.uploads import HANDED_IN, Uploads
 
 API = "/submit/gradio_api"
 FORMS = {0: ("file",), 1: ("text", "text")}
-NO_UPLOAD = "There is no such upload, or no longer: choose the file again, and submit it within an hour."
+NO_UPLOAD = "No such upload is waiting here: choose the file again, and submit it within an hour."
 NOT_OF_THE_PAGE = "This is not what the submit page sends: open the page, and submit there."
 
 

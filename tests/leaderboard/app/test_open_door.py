@@ -28,7 +28,7 @@ pytest.importorskip("gradio")
 pytestmark = pytest.mark.slow
 VERSION = tiny_version()
 API = "submit/gradio_api"
-NO_UPLOAD = "There is no such upload, or no longer: choose the file again, and submit it within an hour."
+NO_UPLOAD = "No such upload is waiting here: choose the file again, and submit it within an hour."
 SECRET = "what the keeper wrote down"
 
 

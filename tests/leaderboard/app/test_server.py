@@ -160,9 +160,9 @@ def test_a_stranger_submits_in_the_browser(server: BoardServer, tmp_path: Path) 
         for path, outcome in ((bad, "Refused"), (good, "Accepted")):
             with page.expect_response("**/gradio_api/upload*"):
                 page.set_input_files("input[type=file]", str(path))
-            page.wait_for_selector(f"text={path.stem}", timeout=20000)
+            page.wait_for_selector(f"text={path.stem}", timeout=300_000)
             page.get_by_role("button", name="Submit").click()
-            page.wait_for_selector(f"#outcome:has-text('{outcome}')", timeout=20000)
+            page.wait_for_selector(f"#outcome:has-text('{outcome}')", timeout=300_000)
             if outcome == "Refused":
                 said = page.locator("#problems textarea").input_value().splitlines()
                 assert said == [str(p) for p in check_submission(bad, VERSION).problems]
@@ -175,6 +175,20 @@ def test_a_stranger_submits_in_the_browser(server: BoardServer, tmp_path: Path) 
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+def test_an_upload_that_the_server_has_forgotten_is_asked_for_again(server: BoardServer, tmp_path: Path) -> None:
+    path = zipped(random_submission(VERSION, 51), tmp_path / "kept.zip")
+    with browser() as started:
+        page = Watched(started.new_page()).open(f"{server.base}submit/", "input[type=file]")
+        with page.expect_response("**/gradio_api/upload?*"):
+            page.set_input_files("input[type=file]", str(path))
+        page.wait_for_selector(f"text={path.stem}", timeout=300_000)
+        server.kill()
+        server.restart()
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_selector("text=No such upload is waiting here: choose the file again", timeout=300_000)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
 def test_a_stranger_asks_for_a_model_in_the_browser(server: BoardServer) -> None:
     typed = {"model": "<img src=x onerror=window.pwned=1>", "authors": "Ada", "training_data": "none", "licence": "MIT"}
     with browser() as started:
@@ -184,7 +198,7 @@ def test_a_stranger_asks_for_a_model_in_the_browser(server: BoardServer) -> None
             for field, text in {**typed, "spec": spec}.items():
                 page.locator(f"#ask-{field}").locator("input, textarea").fill(text)
             page.get_by_role("button", name="Ask for it").click()
-            page.wait_for_selector(f"#request-outcome:has-text('{outcome}')", timeout=60000)
+            page.wait_for_selector(f"#request-outcome:has-text('{outcome}')", timeout=300_000)
             if outcome == "Refused":
                 with pytest.raises(ConfigError) as refused:
                     model_request({**typed, "spec": spec, "authors": ("Ada",), "protocol": "standard"})
