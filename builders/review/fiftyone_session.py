@@ -141,9 +141,13 @@ class FiftyOneSession:
     def __init__(self, review: Review, labeler: str) -> None:
         self.labeling = Labeling(review, labeler)
         self.mongo = Mongo(review.path / "mongo")
-        self.mongo.ensure()
-        self._fiftyone = fiftyone_app.connect(self.mongo.uri, Mirror.database(review, labeler), PLUGIN)
-        self.mirror = Mirror(self.labeling, self._fiftyone)
+        try:
+            self.mongo.ensure()
+            self._fiftyone = fiftyone_app.connect(self.mongo.uri, Mirror.database(review, labeler), PLUGIN)
+            self.mirror = Mirror(self.labeling, self._fiftyone)
+        except BaseException:  # Ctrl-C while it starts too: nobody else would end the server
+            self.mongo.release()
+            raise
         self._mirrored = threading.Lock()
         self._behind = threading.Event()
         self._closing = threading.Event()

@@ -183,12 +183,20 @@ class Mongo:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in one labeler's terminal must not end it for the others
         )
+        try:
+            self._wait(port, log)
+            write_json(self._state, {"port": port, "pid": self._child.pid})
+        except BaseException:  # what is not written down could never be stopped
+            self._child.terminate()
+            raise
+
+    def _wait(self, port: int, log: Path) -> None:
+        assert self._child is not None
         deadline = time.monotonic() + _START_SECONDS
         while not self._is_ours(port):
             if self._child.poll() is not None or time.monotonic() > deadline:
                 raise StoreError(f"mongod did not start on port {port}: see {log}.")
             time.sleep(0.1)
-        write_json(self._state, {"port": port, "pid": self._child.pid})
 
     def _stop(self) -> None:
         from pymongo import MongoClient

@@ -148,18 +148,18 @@ def make_npfvs(
     # A group holds classes whole, so that batches are the same after an interruption.
     groups = [group for group in _groups(rows, batch_size) if missing.intersection(group)]
     done, total = 0, config.steps * sum(len(rows[k]) for group in groups for k in group)
-    tell(done, total)
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        tell(done, total)
+
+    count(0)
     for classes in groups:
-        wanted = [row for k in classes for row in rows[k]]
-        found = work.run(wanted, batch_size, partial(_tell, tell, done, total))
+        found = work.run([row for k in classes for row in rows[k]], batch_size, count)
         for k in (k for k in classes if k in missing):
             _write_class(root, bank, k, {row: found[row] for row in rows[k]}, config.choose)
-        done += config.steps * len(wanted)
     return NpfvStore.open(root)
-
-
-def _tell(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
-    progress(before + done, total)
 
 
 def check_fit(classifier: Classifier, bank: ConceptBank) -> None:
@@ -256,21 +256,19 @@ class _Work:
         self._class_index = bank.table["class_index"].to_numpy(dtype=np.int64)
 
     def run(self, rows: list[int], batch_size: int, tell: Callable[[int], None]) -> dict[int, _Found]:
-        """Return what was found for rows of the bank, in batches of about equal size."""
+        """Return what was found for rows of the bank, in batches of about equal size; tell of each batch's steps."""
         found: dict[int, _Found] = {}
         for part in np.array_split(rows, -(-len(rows) // batch_size)):
-            before, count = len(found) * self._config.steps, len(part)
-            of_batch = self._batch(part, lambda step, before=before, count=count: tell(before + step * count))
-            found.update(zip(part.tolist(), of_batch, strict=True))
+            found.update(zip(part.tolist(), self._batch(part, tell), strict=True))
         return found
 
-    def _batch(self, rows: NDArray[np.int64], on_step: Callable[[int], None]) -> Iterable[_Found]:
+    def _batch(self, rows: NDArray[np.int64], tell: Callable[[int], None]) -> Iterable[_Found]:
         directions = torch.from_numpy(self._bank.directions[rows]).to(self._device)
         offsets = torch.from_numpy(self._bank.offsets[rows]).to(self._device)
         start = torch.full((len(rows), *self._shape), _GREY, device=self._device)
         start = start.contiguous(memory_format=torch.channels_last)
         objective = read_out(self._network, directions, offsets, self._config.precision)
-        search = partial(maximise, first_step=self._config.first_step, on_step=on_step)
+        search = partial(maximise, first_step=self._config.first_step, on_step=lambda _: tell(len(rows)))
         best = search(objective, start, self._eps, self._config.steps)
         with torch.inference_mode(), autocast(self._device, self._config.precision):
             _, logits = self._network.from_unit(best.images)

@@ -128,7 +128,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app()
+        app(prog_name="spurious")
     finally:
         sys.stdout.flush()  # while a reader that has gone can still be told from a fault
 

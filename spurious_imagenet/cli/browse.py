@@ -34,14 +34,14 @@ def command(
     store = FeatureStore.open(features) if features is not None else None
     folder = (cache or default_cache()) / gallery.identity
     with listen(port) as listener:
-        with console.status("extracting images") as status:
-            images = gallery.extract(
-                folder / "images", allow_pipe=allow_pipe, progress=lambda n: status.update(f"{n} images extracted")
-            )
-            status.update("starting FiftyOne")
-            mongo = Mongo(folder / "mongo")
-            mongo.ensure()
+        mongo = Mongo(folder / "mongo")
         try:
+            with console.status("extracting images") as status:
+                images = gallery.extract(
+                    folder / "images", allow_pipe=allow_pipe, progress=lambda n: status.update(f"{n} images extracted")
+                )
+                status.update("starting FiftyOne")
+                mongo.ensure()
             dataset = build(connect(mongo.uri, f"spurious-browse-{gallery.identity}"), gallery, images, store)
             address = page(listener, dataset.name, WORKSPACE)
             serve(listener, images.values(), lambda: announce(address, browser, remote))

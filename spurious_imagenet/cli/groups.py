@@ -25,8 +25,8 @@ class CommandGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands."""
-        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, (command.help or "").partition("\n\n")[0]) for name, command in found if not command.hidden]
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, (c.help or "").partition("\n\n")[0]) for name, c in found if c is not None and not c.hidden]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -95,7 +95,7 @@ class _Bar(Progress):
         super().__init__(*columns, **options)
         self._paces: dict[TaskID, _Pace] = {}
 
-    def update(self, task_id: TaskID, **changes: Any) -> None:  # type: ignore[override]
+    def update(self, task_id: TaskID, **changes: Any) -> None:
         """Update a task, and speak where it is time to."""
         super().update(task_id, **changes)
         task = self._tasks[task_id]

@@ -274,7 +274,7 @@ def _list_disagreements(review: Review, as_json: bool) -> None:
 def _show_agreement(found: Sequence[Agreement]) -> None:
     sheet = Sheet(("scope", "items", "agreed", "measure", "value"), {"scope", "measure", "value"}, "agreement")
     for one in found:
-        value = one.undefined if one.value is None else f"{one.value:.3f}"
+        value = (one.undefined or "") if one.value is None else f"{one.value:.3f}"
         sheet.row(one.scope, str(one.items), str(one.agreed), one.measure, value)
     sheet.print()
 
