@@ -171,6 +171,14 @@ def test_what_cannot_be_retired_is_refused_by_row(world: Path, first: Path, tmp_
     ):
         with pytest.raises(DataError, match=said):
             publish(second_config(world, first, retire(tmp_path / "r.csv", rows)), tmp_path / "out")
+    for text, said in (
+        (f"Class ID;SHA256;reason\n;;\n{known[0]};{known[1]};\n", "row 3: a reason has 1 to"),
+        ("class_id,sha256,reasons\na,b,c\n", "row 1: .*expected class_id, sha256 and reason"),
+        ("class_id,sha256,reason\na,b,old, torn\n", "row 2: got 4 cells, expected 3"),
+    ):
+        (tmp_path / "r.csv").write_text(text)
+        with pytest.raises(DataError, match=said):
+            publish(second_config(world, first, tmp_path / "r.csv"), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"version 1\.0\.0 is not after 1\.0\.0"):
         publish(second_config(world, first, None, version="1.0.0"), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"images of the previous version are gone, such as .* with the reason"):
