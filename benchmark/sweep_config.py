@@ -92,7 +92,9 @@ def read_models(path: str | Path) -> tuple[SweepModel, ...]:
 def _kind(content: object) -> str:
     if isinstance(content, str):
         return "text"
-    return {dict: "a mapping", list: "an empty list"}.get(type(content), "nothing")
+    if isinstance(content, Mapping):
+        return "a mapping"
+    return "an empty list" if isinstance(content, list) else "nothing"
 
 
 def _model(entry: Any, where: str) -> SweepModel:
