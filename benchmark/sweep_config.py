@@ -92,9 +92,12 @@ def read_models(path: str | Path) -> tuple[SweepModel, ...]:
     return tuple(_model(entry, f"{path}, model {number}") for number, entry in enumerate(content, 1))
 
 
-def _kind(content: Any) -> str:
-    kinds = {dict: "a mapping", list: "an empty list", str: "text"}
-    return kinds.get(type(content), "nothing")
+def _kind(content: object) -> str:
+    if isinstance(content, str):
+        return "text"
+    if isinstance(content, Mapping):
+        return "a mapping"
+    return "an empty list" if isinstance(content, list) else "nothing"
 
 
 def _model(entry: Any, where: str) -> SweepModel:

@@ -78,11 +78,11 @@ def _refuse_gaps(addresses: Sequence[str], spec: str) -> None:
     if not missing:
         return
     names = ", ".join(path.name for path in missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
-    folder = missing[0].expanduser().parent
+    folder = missing[0].expanduser().absolute().parent
     beside = sorted(path.name for path in folder.glob("*.tar")) if folder.is_dir() else []
     there = f"has {len(beside)} tars, from {beside[0]} to {beside[-1]}" if beside else "has no tars"
     raise DataError(
-        f"shards {spec!r}: {len(missing)} of {len(addresses)} are missing ({names}); {folder} {there}: fetch what is "
+        f"shards {spec!r}: {len(missing)} of {len(addresses)} not found ({names}); {folder} {there}: fetch what is "
         "missing, or write the ranges that are there."
     )
 
@@ -161,7 +161,7 @@ def _sorted(found: Iterable[str], spec: str, local: Path | None = None) -> list[
 def _what_is_there(path: Path) -> str:
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir())
-        held = f"holds {len(names)} entries, such as {names[0]!r}, but no .tar" if names else "is empty"
+        held = f"has no .tar, but {names[0]!r} and {len(names) - 1} other entries" if names else "is empty"
         return f"the folder {held}; `spurious shards` packs images"
     folder = next(p for p in path.parents if not has_magic(str(p)) and p.is_dir())
     what = "nothing matches in" if has_magic(str(path)) else "what is there ends at"

@@ -143,9 +143,10 @@ def _concepts(root: Path) -> Iterator[tuple[str, list[pd.Series]]]:
 
 def _listing(file: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
-        return pq.read_table(file, columns=columns).to_pandas()
+        table: pd.DataFrame = pq.read_table(file, columns=columns).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
+    return table
 
 
 def _pixels(file: Path) -> NDArray[np.uint8]:

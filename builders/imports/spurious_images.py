@@ -11,6 +11,7 @@ README.md        the card
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -157,6 +158,7 @@ class _Rows:
     ) -> None:
         self._archive, self._placed, self._labels, self._limits = archive, placed, labels, limits
         self._rejects, self._progress = rejects, progress
+        self._alike = Counter(_key(file) for file in placed)
         self.summary: list[dict[str, str]] = []
 
     @property
@@ -183,13 +185,18 @@ class _Rows:
             "class_name": self._labels.class_names[file.class_index],
             "concept_id": f"npca/{class_id}/{file.component}",
             "component": file.component,
-            "key": f"{path.parent.name}/{path.stem}",
+            "key": _key(file) if self._alike[_key(file)] == 1 else f"{path.parent.name}/{path.name}",
             "width": pixels.shape[1],
             "height": pixels.shape[0],
             "sha256": hashlib.sha256(data).hexdigest(),
             "perceptual_hash": str(imagehash.phash(Image.fromarray(pixels))),
         }
         return dict.fromkeys(FEATURES) | known
+
+
+def _key(file: _Placed) -> str:
+    path = PurePosixPath(file.name)
+    return f"{path.parent.name}/{path.stem}"
 
 
 def _write_data(folder: Path, rows: _Rows) -> str:

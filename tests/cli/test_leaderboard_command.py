@@ -42,7 +42,9 @@ def test_from_a_dataset_to_a_rescored_board(board: Path, tmp_path: Path) -> None
     assert run_spurious("leaderboard", "add", board, *good).code == 0
     images = Store(board).version().side("spurious")
     first = images.iloc[0]
-    (tmp_path / "gone.txt").write_text(f"{first['class_id']} {first['sha256']}\n\n{images.iloc[1]['sha256']}\n")
+    (tmp_path / "gone.txt").write_text(
+        f"\ufeff{first['class_id']}\t{first['sha256'].upper()}\n\n{images.iloc[1]['sha256']}\n"
+    )
     options = ("--images", tmp_path / "gone.txt", "--reason", "They show fruit.", "--version", "1.0.1")
     ran = run_spurious("leaderboard", "retire", board, *options)
     assert "version 1.0.1 with 10 spurious images" in ran.out
@@ -82,6 +84,9 @@ def test_wrong_uses_are_one_sentence(board: Path, tmp_path: Path) -> None:
     ran = run_spurious(*board_of, "--images", tmp_path / "images.txt", *options)
     assert "1 of 1 images are no spurious images of version 1.0.0" in ran.the_error()
     (tmp_path / "images.txt").write_text(Store(board).version().side("spurious")["sha256"].iloc[0])
+    (tmp_path / "list.csv").write_text("class_id,sha256\n")
+    ran = run_spurious(*board_of, "--images", tmp_path / "list.csv", *options)
+    assert "line 1: got 'class_id,sha256', expected a SHA-256 in 64 hexadecimal digits" in ran.the_error()
     options = ("--reason", "bad", "--version", "newer")
     assert "newer" in run_spurious(*board_of, "--images", tmp_path / "images.txt", *options).the_error()
     assert (

@@ -107,14 +107,14 @@ def test_unknown_schemes_and_missing_packages_are_named() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("train-{0000..0003}.tar", r"2 of 4 are missing \(train-0001.tar, train-0003.tar\); .* from train-0000.tar to"),
-        ("train-{0..2}.tar", "3 of 3 are missing .*has 2 tars, from train-0000.tar to train-0002.tar: fetch"),
-        ("train-{0003..0000}.tar", r"2 of 4 are missing \(train-0003.tar, train-0001.tar\)"),
-        ("{a,train-0000}.tar", r"1 of 2 are missing \(a.tar\)"),
-        ("none/x-{0..9}.tar", r"10 of 10 are missing \(x-0.tar, x-1.tar, x-2.tar, …\); .*none has no tars"),
+        ("train-{0000..0003}.tar", r"2 of 4 not found \(train-0001.tar, train-0003.tar\); .* from train-0000.tar to"),
+        ("train-{0..2}.tar", "3 of 3 not found .*has 2 tars, from train-0000.tar to train-0002.tar: fetch"),
+        ("train-{0003..0000}.tar", r"2 of 4 not found \(train-0003.tar, train-0001.tar\)"),
+        ("{a,train-0000}.tar", r"1 of 2 not found \(a.tar\)"),
+        ("none/x-{0..9}.tar", r"10 of 10 not found \(x-0.tar, x-1.tar, x-2.tar, …\); .*none has no tars"),
         ("val-*.tar", "nothing matches in "),
         ("none/*/x-*.tar", "nothing matches in "),
-        ("images", "holds 1 entries, such as 'a.jpg', but no .tar; `spurious shards` packs"),
+        ("images", "has no .tar, but 'a.jpg' and 0 other entries; `spurious shards` packs"),
         ("train-0009.tar", "what is there ends at "),
     ],
 )

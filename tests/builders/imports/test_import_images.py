@@ -93,6 +93,14 @@ def test_every_image_becomes_a_row_of_the_published_form(tmp_path: Path, form: C
     assert result.concepts["images"].tolist() == [4, 4, 4]
 
 
+def test_two_images_of_one_name_have_keys_of_their_own(tmp_path: Path) -> None:
+    where = f"images/{FOLDERS[0]}"
+    files = {f"{where}/1.jpg": jpeg(1), f"{where}/1.jpeg": jpeg(2), f"{where}/2.jpg": jpeg(3)}
+    import_spurious_images(config(as_zip(tmp_path / "a.zip", files)), tmp_path / "out")
+    keys = sorted(str(row["key"]).rpartition("/")[2] for row in rows(tmp_path / "out"))
+    assert keys == ["1.jpeg", "1.jpg", "2"]
+
+
 def test_equal_archives_give_equal_bytes(tmp_path: Path) -> None:
     files = official() | {"README.txt": b"x", f"images/{FOLDERS[0]}/notes.txt": b"y"}
     turned = dict(reversed(files.items()))

@@ -207,6 +207,9 @@ def test_attribution_comes_from_the_samples_metadata(published: PublishResult) -
 
 
 def test_attribution_is_text_or_nothing() -> None:
+    assert attribution({"LICENCE": "by", "image id": "7", "original-url": "u"}) == dict.fromkeys(
+        ("author", "title", "landing_url")
+    ) | {"license": "by", "source_id": "7", "original_url": "u"}
     found = attribution({"License": {"name": "x"}, "Author": "", "author": "B", "Title": 5, "url": ["a"], "id": None})
     assert found == dict.fromkeys(ATTRIBUTION) | {"author": "B", "title": "5"}
 

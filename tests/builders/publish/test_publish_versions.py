@@ -171,6 +171,14 @@ def test_what_cannot_be_retired_is_refused_by_row(world: Path, first: Path, tmp_
     ):
         with pytest.raises(DataError, match=said):
             publish(second_config(world, first, retire(tmp_path / "r.csv", rows)), tmp_path / "out")
+    for text, said in (
+        (f"Class ID;SHA256;reason\n;;\n{known[0]};{known[1]};\n", "row 3: a reason has 1 to"),
+        ("class_id,sha256,reasons\na,b,c\n", "row 1: .*expected class_id, sha256 and reason"),
+        ("class_id,sha256,reason\na,b,old, torn\n", "row 2: got 4 cells, expected 3"),
+    ):
+        (tmp_path / "r.csv").write_text(text)
+        with pytest.raises(DataError, match=said):
+            publish(second_config(world, first, tmp_path / "r.csv"), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"version 1\.0\.0 is not after 1\.0\.0"):
         publish(second_config(world, first, None, version="1.0.0"), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"images of the previous version are gone, such as .* with the reason"):
@@ -291,7 +299,10 @@ def test_options_that_do_not_go_together_are_said(given: tuple[str, ...], said: 
     assert said in run_spurious("publish", *given).the_error()
 
 
-@pytest.mark.parametrize(("text", "said"), [("1: 2", "holds no mapping"), ("licence: mit", "licence"), ("", "mapping")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("1: 2", "unknown key '1'"), ("licence: mit", "did you mean 'license'?"), ("- a", "no mapping"), ("", "mapping")],
+)
 def test_a_card_file_of_another_kind_is_said(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "card.yaml").write_text(text)
     given = ("--candidates", "a", "--out", "o", "--unreviewed", "--card", tmp_path / "card.yaml")

@@ -220,3 +220,16 @@ def test_comments_before_the_header_are_skipped_and_rows_keep_their_numbers(tmp_
     sheet.write_text(f"# who judged\nitem_id,cue,object\n{first},yes,maybe\n")
     with pytest.raises(DataError, match="row 3"):
         list(read_sheet(sheet, review.form, review.items))
+
+
+def test_remarks_beside_the_answers_are_left_and_named(tmp_path: Path) -> None:
+    review = image_review(tmp_path / "r", count=2)
+    first = review.queue("ann")[0]
+    text = f"Item ID;CUE;object;remarks\n;;;\n{first} ; Yes;n;a picture; blurred\n"
+    (tmp_path / "s.csv").write_text(text.replace("picture; blurred", '"picture; blurred"'), encoding="utf-16")
+    with pytest.raises(DataError, match="row 3"):
+        import_sheet(review, tmp_path / "s.csv", "ann")
+    (tmp_path / "s.csv").write_text(text.replace("a picture; blurred", '"a picture; blurred"'), encoding="utf-16")
+    done = import_sheet(review, tmp_path / "s.csv", "ann")
+    assert (done.recorded, done.unread) == (1, ("remarks",))
+    assert review.verdicts("ann")[first].answers == {"cue": "yes", "object": "no"}
