@@ -1,4 +1,5 @@
-# Everything a fresh machine with Python 3.11 needs: `make demo` runs the main job, `make test` checks it.
+# Everything a fresh machine with Python 3.11 needs: `make quick` is a first look, `make demo` runs the main job,
+# `make test` checks it.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ OUT ?= out/demo
 STAMP := $(VENV)/.installed
 TYPES := build/types/spurious_imagenet
 
-.PHONY: install demo mend board test test-fast check format clean
+.PHONY: install quick demo mend board test test-fast check format clean
 
 install: $(STAMP)
 
@@ -23,6 +24,9 @@ $(TYPES)/.linked: Makefile
 	for f in spurious_imagenet/*.py spurious_imagenet/py.typed; do ln -sf ../../../$$f $(TYPES)/; done
 	ln -sfn ../../../spurious_imagenet/cli $(TYPES)/cli
 	touch $@
+
+quick: install
+	PATH="$(abspath $(BIN)):$$PATH" python examples/quick.py out/quick
 
 demo: install
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/planted_world.sh $(OUT)

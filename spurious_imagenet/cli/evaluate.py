@@ -138,16 +138,18 @@ def _print(table: Table, legend: str, last: str) -> None:
 
 def _table(record: EvalRecord) -> Table:
     title = f"{record.model}, protocol {record.protocol.value}"
-    table = Table(title=title, title_justify="left", show_footer=True, padding=(0, 1))
+    table = Table(
+        title=title, title_justify="left", show_footer=True, padding=(0, 1, 0, 0), box=SIMPLE_HEAD, show_edge=False
+    )
     mean = _values(record.mean)
     images = [
         str(sum(c.validation_images for c in record.classes)),
         str(sum(c.spurious_images for c in record.classes)),
     ]
-    headers = ("val", "spur.", "AP ↑", "chance", "AUC ↑", "p val", "p spur. ↓", "as k val", "as k spur. ↓")
-    table.add_column("class", footer="mean", no_wrap=True, overflow="ellipsis", max_width=24)
+    headers = ("val", "spur.", "AP ↑", "chance", "AUC ↑", "p val", "p\nspur. ↓", "as k\nval", "as k\nspur. ↓")
+    table.add_column("class", footer="mean", overflow="fold", max_width=24)  # gives way, so that no header is cut
     for header, footer in zip(headers, [*images, *mean], strict=True):
-        table.add_column(header, footer=footer, justify="right")
+        table.add_column(header, footer=footer, justify="right", no_wrap=True)
     for c in sorted(record.classes, key=lambda c: c.spurious_ap):
         table.add_row(c.class_name, str(c.validation_images), str(c.spurious_images), *_values(c))
     return table
