@@ -46,7 +46,8 @@ class Chain:
         """Run one command of the command line; show it, and keep what it prints in the log."""
         arguments = [str(word) for word in words]
         whole = shlex.join(["spurious", *arguments])
-        print("   " + textwrap.shorten(whole, 76, placeholder=" …"), flush=True)
+        brief = whole.replace(f"{self._out}/", "").replace(f"file:{WEIGHTS}/", "")
+        print("   " + textwrap.shorten(brief, 76, placeholder=" …"), flush=True)
         print(f"\n$ {whole}", file=self._log, flush=True)
         code: object = 1
         with redirect_stdout(self._log), redirect_stderr(self._log):
@@ -121,7 +122,7 @@ def chain_of(
     chain.run("components", "--model", scorer, "--features", out / "features/train", "--out", bank)
 
     chain.say("3. Unlabelled images that it takes for a class because of a component")
-    mined = ("--min-agree", 1, "--top", 60, "--keep", 20, "--out", out / "candidates")
+    mined = ("--min-agree", 1, "--top", 60, "--keep", 12, "--out", out / "candidates")
     chain.run("mine", "--bank", bank, "--features", out / "features/pool", *mined)
     chain.run(
         *("planted", "check", "--world", world, "--bank", bank, "--features", out / "features/pool"),
