@@ -120,9 +120,7 @@ def run(setting: str, arguments: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "seen.json"
         command = [sys.executable, str(_HERE), "--watch", str(out), *arguments]
-        ended = subprocess.run(
-            command, env=os.environ | SETTINGS[setting], check=False, capture_output=True, text=True
-        )
+        ended = subprocess.run(command, env=os.environ | SETTINGS[setting], check=False, capture_output=True, text=True)
         print(f"{setting}: {ended.stdout.strip().splitlines()[-1]}", flush=True)
         if not out.exists():
             raise SystemExit(ended.stdout + ended.stderr)

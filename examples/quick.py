@@ -4,7 +4,7 @@
 
 The commands are those of the command line and are shown as they run; here they share one process, since most of a run
 this small would be starting up. What they print goes to OUT/log.txt. The two networks in ``examples/quick`` were made
-by ``examples/quick_weights.py``. OUT is made anew.
+by ``examples/quick_weights.py``. OUT is made anew if it is an earlier first look.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from spurious_imagenet.cli import app
 from spurious_imagenet.errors import SpuriousImagenetError
 
 WEIGHTS = Path(__file__).resolve().parent / "quick"
-MODELS = ("robust", "efficientnet")  # one trained against attacks, whose components are sought, and one trained as usual
+MODELS = (
+    "robust",
+    "efficientnet",
+)  # one trained against attacks, whose components are sought, and one trained as usual
 
 
 class Chain:
@@ -89,11 +92,24 @@ def tell(pairs: tuple[PairResult, ...], records: dict[str, EvalRecord], images: 
         )
 
 
+def make_anew(out: Path) -> None:
+    """Make the folder empty; what this script has not made is never removed."""
+    mark = out / ".first-look"
+    if out.exists() and not mark.is_file() and not (out.is_dir() and not any(out.iterdir())):
+        sys.exit(
+            f"quick: {out} exists and is not an earlier first look: expected a new or an empty folder; name another, as "
+            "in `python examples/quick.py out/quick`."
+        )
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    mark.touch()
+
+
 def main(out: Path) -> None:
     """Run the chain."""
     begin = time.perf_counter()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    make_anew(out)
     warnings.filterwarnings("ignore")
     models = {name: f"file:{WEIGHTS / name}.safetensors" for name in MODELS}
     with (out / "log.txt").open("w", encoding="utf-8") as log:
@@ -103,6 +119,7 @@ def main(out: Path) -> None:
     print(f"  {out}/check/found.png      what was planted, and the images that were mined")
     print(f"  {out}/boards/index.html    what people would judge by")
     print(f"  {out}/dataset/README.md    the dataset's card")
+    print(f"  {out}/log.txt              every command in full, and what it printed")
 
 
 def chain_of(

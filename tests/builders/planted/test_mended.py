@@ -13,7 +13,14 @@ from spurious_imagenet.benchmark.comparison import ClassMeanGap, ModelComparison
 from spurious_imagenet.benchmark.record import Interval
 from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
 from spurious_imagenet.builders.planted.config import WRONG_LABELS, class_id_of
-from spurious_imagenet.builders.planted.mended import MendedCheck, Statement, _gaps, _label_noise, _tuning, precision_at_recall
+from spurious_imagenet.builders.planted.mended import (
+    MendedCheck,
+    Statement,
+    _gaps,
+    _label_noise,
+    _tuning,
+    precision_at_recall,
+)
 from spurious_imagenet.errors import DataError
 
 

@@ -214,7 +214,8 @@ def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [("--tiny", "--small"), ("--small", "--measure"), ("--tiny", "--measure"), ("--tiny", "--small", "--measure")]
+    "sizes",
+    [("--tiny", "--small"), ("--small", "--measure"), ("--tiny", "--measure"), ("--tiny", "--small", "--measure")],
 )
 def test_two_sizes_of_a_world_are_refused(tmp_path: Path, sizes: tuple[str, ...]) -> None:
     ran = run_spurious("planted", "world", tmp_path / "w", *sizes)
