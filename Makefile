@@ -1,4 +1,5 @@
-# Everything a fresh machine with Python 3.11 needs: `make demo` runs the main job, `make test` checks it.
+# Everything a fresh machine with Python 3.11 needs: `make quick` is a first look, `make demo` runs the main job,
+# `make test` checks it.
 # Uses uv where it is there, else pip. TORCH=cpu|cuda|auto chooses torch's build, LOCKED=1 the versions of install/lock.txt.
 PYTHON ?= python3.11
 TORCH ?= auto
@@ -9,7 +10,7 @@ OUT ?= out/demo
 STAMP := $(VENV)/.installed
 TYPES := build/types/spurious_imagenet
 
-.PHONY: install lock demo mend board test test-fast check format clean
+.PHONY: install lock quick demo mend board test test-fast check format clean
 
 install: $(STAMP)
 
@@ -32,6 +33,9 @@ lock: install
 	uv pip compile --quiet --universal --python-version 3.11.5 --generate-hashes --no-annotate --no-header \
 	    --extra dev --constraint build/frozen.txt pyproject.toml --output-file build/lock-all.txt
 	$(BIN)/python install/split_lock.py build/lock-all.txt install
+
+quick: install
+	PATH="$(abspath $(BIN)):$$PATH" python examples/quick.py out/quick
 
 demo: install
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/planted_world.sh $(OUT)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole chain on a synthetic world whose spurious features are known, and a comparison with that truth.
 #
-#   examples/planted_world.sh [OUT]
+#   [SEED=0] examples/planted_world.sh [OUT]
 #
 # Steps whose output is there already are skipped or resumed, so a stopped run goes on where it was.
 set -euo pipefail
@@ -16,7 +16,7 @@ begin=$SECONDS
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # what runs beside the steps ends with them
 
 say "1. A world of 12 kinds of objects; beside ten of them stands a cue in a set share of the training images"
-[ -e "$world" ] || spurious planted world "$world"
+[ -e "$world" ] || spurious planted world "$world" --seed "${SEED:-0}"
 
 say "2. A robust scoring model and three others"
 [ -e "$models" ] || spurious planted train "$world" "$models"
@@ -109,5 +109,10 @@ say "13. Are the cues seen in the images that maximise the components?"
 wait $seen || { cat "$out/seen.log"; exit 1; }
 tail -1 "$out/seen.log"
 
-say "Done in $((SECONDS - begin)) s. Look at $world/contact.png, $out/check/check.md, $out/boards/index.html, $out/seen/seen.png and $out/dataset/README.md"
+say "Done in $((SECONDS - begin)) s. Look at"
+printf '   %s\n' "$world/contact.png        what was planted" \
+  "$out/check/found.png         what was mined" "$out/check/check.md          the comparison with the truth" \
+  "$out/boards/index.html       what people judge by" "$out/seen/seen.png           what visualisations show" \
+  "$out/dataset/README.md       the dataset's card"
+[ $verdict = 0 ] || echo "Too little was found or mined: see step 8." >&2
 exit $verdict

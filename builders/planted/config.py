@@ -141,6 +141,20 @@ class WorldConfig(BaseModel):
         )
 
     @classmethod
+    def small(cls, seed: int = 0) -> Self:
+        """Return the configuration of a world of a thousand images, in which a trained network finds every cue."""
+        return cls(
+            seed=seed,
+            train_per_class=40,
+            val_per_class=15,
+            pool_cue_only=22,
+            pool_cue_other=8,
+            pool_cue_own=1,
+            pool_object_only=12,
+            pool_neither=120,
+        )
+
+    @classmethod
     def measuring(cls, seed: int = 1, val_per_class: int = 200) -> Self:
         """Return the configuration of a world to measure on: a validation split, and the least of everything else."""
         return cls(

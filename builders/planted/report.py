@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from spurious_imagenet.builders.planted.check import CueAuc, MinedPurity
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, canonical_json
@@ -112,8 +114,8 @@ class CheckReport:
             )
         return "\n".join(["# Planted world: what was found", "", *lines, "", self.summary(), ""])
 
-    def write_report(self, path: str | Path) -> None:
-        """Write ``check.json`` and ``check.md`` into a new folder, whole or not at all."""
+    def write_report(self, path: str | Path, sheet: Image.Image | None = None) -> None:
+        """Write ``check.json``, ``check.md`` and, where given, ``found.png`` into a new folder, whole or not at all."""
         content = {
             "bars": asdict(self.bars),
             "pairs": [asdict(pair) for pair in self.pairs],
@@ -124,6 +126,8 @@ class CheckReport:
         with atomic_directory(path) as folder:
             (folder / "check.json").write_text(canonical_json(content), encoding="utf-8")
             (folder / "check.md").write_text(self.to_markdown(), encoding="utf-8")
+            if sheet is not None:
+                sheet.save(folder / "found.png")
 
 
 def check_report(found: Sequence[CueAuc], mined: Sequence[MinedPurity], bars: Bars = Bars()) -> CheckReport:

@@ -14,6 +14,7 @@ from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
 from spurious_imagenet.builders.planted.config import WRONG_LABELS
+from spurious_imagenet.builders.planted.found import found_sheet
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import progress_bar, validated
@@ -39,6 +40,7 @@ def world(
     seed: Annotated[int, typer.Option(help="Another seed draws another world.", min=0)] = 0,
     image_size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 64,
     tiny: Annotated[bool, typer.Option(help="Draw some hundred images only, to try the commands.")] = False,
+    small: Annotated[bool, typer.Option(help="Draw a thousand images, enough for a first look.")] = False,
     measure: Annotated[
         bool, typer.Option(help="Draw 200 validation images a class and the least of everything else.")
     ] = False,
@@ -50,9 +52,13 @@ def world(
     processes: Processes = 2,
 ) -> None:
     """Draw images of twelve objects, ten of them with a planted cue, and write down what is true of each image."""
-    if tiny and measure:
-        raise ConfigError("--tiny and --measure are two sizes of a world: expected one of them.")
-    base = WorldConfig.tiny() if tiny else WorldConfig.measuring() if measure else WorldConfig()
+    sizes = {"--tiny": tiny, "--small": small, "--measure": measure}
+    if len(asked := [name for name, given in sizes.items() if given]) > 1:
+        raise ConfigError(f"{' and '.join(asked)} are sizes of a world: expected one of them.")
+    made = (
+        WorldConfig.tiny if tiny else WorldConfig.small if small else WorldConfig.measuring if measure else WorldConfig
+    )
+    base = made()
     chosen = {"train_per_class": train_per_class, "val_per_class": val_per_class}
     values = base.model_dump() | {"seed": seed, "image_size": image_size}
     values |= {name: count for name, count in chosen.items() if count is not None}
@@ -109,15 +115,14 @@ def check(
     bank: Annotated[Path, typer.Option(help="Concept bank of its scoring model.")],
     features: Annotated[Path, typer.Option(help="That model's feature store of the world's pool.")],
     candidates: Annotated[Path, typer.Option(help="Candidates mined from the pool.")],
-    out: Annotated[Path, typer.Option(help="Folder to write check.json and check.md to.")],
+    out: Annotated[Path, typer.Option(help="Folder to write check.json, check.md and found.png to.")],
 ) -> None:
     """Compare what was found and mined with what was planted; exit with 1 when too little was."""
     truth = PlantedTruth.load(world)
     found = cue_auc(ConceptBank.load(bank), FeatureStore.open(features), truth)
-    report = check_report(
-        found, mined_purity(read_candidates(candidates, ("concept_id", "sha256", "status")), truth, found)
-    )
-    report.write_report(out)
+    kept = read_candidates(candidates, ("concept_id", "sha256", "status"))
+    report = check_report(found, mined_purity(kept, truth, found))
+    report.write_report(out, found_sheet(report, truth, kept, world))
     _show(report)
     if not report.passed:
         raise typer.Exit(1)

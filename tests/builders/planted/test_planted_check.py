@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from typer.testing import CliRunner
 
 from spurious_imagenet.benchmark.concepts.bank import BankInfo, ConceptBank
@@ -197,6 +198,10 @@ def _on_disk(root: Path, kept: list[tuple[str, int, str]]) -> list[str]:
     truth = _truth()
     (root / "world/truth").mkdir(parents=True)
     rows = truth.table.reset_index().to_dict("records")
+    for row in rows:
+        file = root / "world" / row["file"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(file, "JPEG")
     pq.write_table(pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA), root / "world/truth/truth.parquet")
     pairs = [{"class_id": p.class_id, "cue": p.cue, "share": p.share} for p in PAIRS]
     (root / "world/truth/world.json").write_text(json.dumps({"pairs": pairs}))
@@ -220,6 +225,22 @@ def test_the_command_reports_and_exits_by_the_verdict(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "a/report/check.json").read_text())
     assert (written["auc_share"], written["purity_share"], written["passed"]) == (0.5, 1.0, False)
     assert "| c0 | grass | 60% | 2 | 1.0000 | 2 | 1.000 |" in (tmp_path / "a/report/check.md").read_text()
+
+
+def test_the_sheet_frames_what_shows_the_cue_alone_green_and_all_else_red(tmp_path: Path) -> None:
+    mined = [("c0/2", 0, "kept"), ("c0/2", 3, "kept"), ("c0/2", 1, "near-duplicate")]
+    CliRunner().invoke(app, _on_disk(tmp_path / "a", mined))
+    truth = PlantedTruth.load(tmp_path / "a/world")
+    with Image.open(tmp_path / "a/report/found.png") as image:
+        sheet = image.convert("RGB")
+    left = 250 + 2 * 102 + 12
+    assert sheet.height == 30 + len(PAIRS) * 102
+    framed = [sheet.getpixel((left + i * 102 + 1, 30 + 50)) for i in range(3)]
+    for colour, i in zip(framed, (0, 3), strict=False):
+        row = truth.table.loc[_digest(i).hex()]
+        alone = "grass" in row["cues"] and row["class_id"] != "c0"
+        assert colour == ((40, 150, 70) if alone else (200, 40, 40)), i
+    assert framed[2] == (255, 255, 255)  # no third image was kept
 
 
 def test_the_command_exits_with_0_when_all_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

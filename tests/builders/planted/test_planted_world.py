@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run_spurious
 from PIL import Image
 from pydantic import ValidationError
 
@@ -210,3 +211,13 @@ def test_class_ids_sort_in_the_order_of_the_classes() -> None:
 def test_a_folder_without_truth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a readable planted world"):
         PlantedTruth.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [("--tiny", "--small"), ("--small", "--measure"), ("--tiny", "--measure"), ("--tiny", "--small", "--measure")],
+)
+def test_two_sizes_of_a_world_are_refused(tmp_path: Path, sizes: tuple[str, ...]) -> None:
+    ran = run_spurious("planted", "world", tmp_path / "w", *sizes)
+    assert f"{' and '.join(sizes)} are sizes of a world" in ran.the_error()
+    assert not (tmp_path / "w").exists()
