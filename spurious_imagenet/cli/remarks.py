@@ -30,7 +30,9 @@ class Hushed(NamedTuple):
 #: All that is kept from users; whatever else is remarked at the level of a warning, they read.
 HUSHED = (
     Hushed(r"PIL\.", r"", "of damaged metadata of pictures: each is decoded, or counted as a reject with its reason"),
-    Hushed(r"torch\.(jit|onnx)|openvino\.|onnxscript", r"", "of converting a network, whose result is compared with torch"),
+    Hushed(
+        r"torch\.(jit|onnx)|openvino\.|onnxscript", r"", "of converting a network, whose result is compared with torch"
+    ),
 )
 
 _SHOWN = logging.WARNING
