@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from reliability_cases import Seen, Workbench, case
 from reliability_inputs import model_file, shard
 
+from reliability_cases import Seen, Workbench, case
 from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.tensors import save_torch

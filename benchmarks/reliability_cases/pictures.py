@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from reliability_cases import Seen, Workbench, case
 from reliability_inputs import jpeg, model_file, picture, tar
+
+from reliability_cases import Seen, Workbench, case
+from spurious_imagenet.benchmark.store import FeatureStore
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
@@ -19,8 +21,9 @@ def _scored(bench: Workbench, members: list[tuple[str, bytes]], about: str) -> S
     model = model_file(bench.folder / "model.safetensors")
     tar(bench.folder / "pictures.tar", members)
     said = bench.said("features", "--model", model, "--shards", "pictures.tar", "--out", "features", about=about)
-    parts = list(bench.folder.glob("features/parts/*/features.npy"))
-    return Seen(said, f"{len(parts)} part of features")
+    (part,) = FeatureStore.open(bench.folder / "features").parts
+    reasons = "".join(f"; {reject.key}: {reject.reason}" for reject in part.receipt.rejects)
+    return Seen(said, f"features of {part.receipt.scored} images{reasons}")
 
 
 @case("Pictures", "a 4:4:1 JPEG (luma 1x4) among ordinary ones")
@@ -31,7 +34,7 @@ def odd_jpeg(bench: Workbench) -> Seen:
 
 @case("Pictures", "a JPEG of 12 bits per sample, which no installed decoder reads")
 def deep_jpeg(bench: Workbench) -> Seen:
-    return _scored(bench, [("a.jpg", jpeg(1)), ("b.jpg", odd_image("JPEG of 12 bits"))], "rejected")
+    return _scored(bench, [("a.jpg", jpeg(1)), ("b.jpg", odd_image("JPEG of 12 bits"))], "1 rejected:")
 
 
 @case("Pictures", "a JPEG whose EXIF orientation asks for a quarter turn")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import labelled_shard, run_spurious, weights_file
 
-from spurious_imagenet.cli.remarks import HUSHED, shown_remarks
+from spurious_imagenet.cli.remarks import HUSHED, _Lines, shown_remarks
 
 ROOT = Path(__file__).parents[2]
 SAID = [
@@ -33,7 +33,7 @@ def test_a_logged_remark_is_one_line(logger: str, text: str, capsys: pytest.Capt
     assert capsys.readouterr().err == f"warning: {text} and more\n"
 
 
-@pytest.mark.parametrize("category", [UserWarning, RuntimeWarning, FutureWarning])
+@pytest.mark.parametrize("category", [UserWarning, RuntimeWarning, UnicodeWarning])
 def test_a_warning_is_one_line(category: type[Warning], capsys: pytest.CaptureFixture[str]) -> None:
     with shown_remarks():
         for _ in range(2):
@@ -47,8 +47,20 @@ def test_a_failure_behind_a_remark_is_said(capsys: pytest.CaptureFixture[str]) -
             raise ValueError("the reason")
         except ValueError:
             logging.getLogger("somebody").exception("it failed")
-        logging.getLogger("somebody").warning("%d of %d", "a message with too few values")
-    assert capsys.readouterr().err == "warning: it failed: ValueError: the reason\nwarning: %d of %d\n"
+    assert capsys.readouterr().err == "warning: it failed: ValueError: the reason\n"
+
+
+def test_a_librarys_malformed_remark_does_not_end_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    _Lines().emit(logging.LogRecord("somebody", logging.WARNING, "x.py", 1, "%d of %d", ("one",), None))
+    assert capsys.readouterr().err == "warning: %d of %d\n"
+
+
+def test_a_library_that_shows_its_log_itself_is_not_shown_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("shows_itself")
+    logger.addHandler(logging.StreamHandler())
+    with shown_remarks():
+        logging.getLogger("shows_itself.part").warning("said")
+    assert capsys.readouterr().err == "said\n"
 
 
 @pytest.mark.parametrize("source", ["PIL.TiffImagePlugin", "torch.onnx._internal", "torch.jit._trace"])

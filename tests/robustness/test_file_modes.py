@@ -1,4 +1,4 @@
-"""Whatever is written has the permissions that the umask gives: what a colleague may read does not depend on a library."""
+"""Whatever is written has the permissions that the umask gives, whichever library writes it."""
 
 from __future__ import annotations
 

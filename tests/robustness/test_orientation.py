@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import datasets
-import numpy as np
-import pyarrow.parquet as pq
 from helpers import encoded, picture, run_spurious, weights_file, write_tar
 from PIL import Image
 
