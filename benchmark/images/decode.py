@@ -25,12 +25,11 @@ from spurious_imagenet.errors import DataError
 __all__ = ["DecodeLimits", "UndecodableImageError", "decode_image"]
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_STARTS = {
-    "JPEG": b"\xff\xd8\xff",
-    "PNG": b"\x89PNG\r\n",
-    "GIF": b"GIF8",
+_STARTS: dict[str, tuple[bytes, ...]] = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n",),
+    "GIF": (b"GIF8",),
     "TIFF": (b"II*\0", b"MM\0*"),
-    "WEBP": b"RIFF",
 }
 # What libjpeg-turbo itself turns into RGB.
 _TURBO_COLORS = {"RGB", "YCbCr", "Gray"}

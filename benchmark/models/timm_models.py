@@ -88,7 +88,8 @@ def preprocess_of_timm(model: nn.Module, image_size: int | None = None) -> Prepr
 
     resolve: Any = resolve_data_config
     config: dict[str, Any] = resolve({}, model=model, use_test_size=True)
-    crop_mode, channels, *sides = config.get("crop_mode") or "center", *config["input_size"]
+    crop_mode = str(config.get("crop_mode") or "center")
+    channels, *sides = (int(n) for n in config["input_size"])
     what = f"the configuration of {type(model).__name__}"
     if crop_mode not in _RESIZE_MODES:
         raise ModelError(f"{what} has the crop mode {crop_mode!r}: expected one of {', '.join(_RESIZE_MODES)}.")

@@ -27,13 +27,16 @@ class Hushed(NamedTuple):
     why: str
 
 
+_CONVERTING = "of converting a network, whose result is compared with eager torch"
+
 #: All that is kept from users; whatever else is remarked at the level of a warning, they read.
 HUSHED = (
     Hushed(r"PIL\.", r"", "of damaged metadata of pictures: each is decoded, or counted as a reject with its reason"),
-    Hushed(
-        r"torch\.(jit|onnx)|openvino\.|onnxscript", r"", "of converting a network, whose result is compared with torch"
-    ),
+    Hushed(r"torch\.(jit|onnx)|openvino\.|onnxscript", r"", _CONVERTING),
+    Hushed(r"root$", r"No pretrained weights loaded for model", "random weights were asked for: else it is an error"),
 )
+#: Loggers of these that have a handler of torch's own, which ours cannot filter.
+_OWN_HANDLER = ("torch.jit", "torch.onnx")
 
 _SHOWN = logging.WARNING
 
@@ -43,8 +46,10 @@ def shown_remarks() -> Iterator[None]:
     """Show every remark once, as one line, until the end of the block; leave logging and warnings as they were."""
     lines = _Lines()
     root = logging.getLogger()
-    level = root.level
-    root.setLevel(_SHOWN)
+    levels = {logging.getLogger(name): logging.ERROR for name in _OWN_HANDLER} | {root: _SHOWN}
+    before = {logger: logger.level for logger in levels}
+    for logger, level in levels.items():
+        logger.setLevel(level)
     root.addHandler(lines)
     try:
         with warnings.catch_warnings():
@@ -54,7 +59,8 @@ def shown_remarks() -> Iterator[None]:
             yield
     finally:
         root.removeHandler(lines)
-        root.setLevel(level)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 class _Lines(logging.Handler):
@@ -63,6 +69,8 @@ class _Lines(logging.Handler):
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _shows_itself(record.name):
+            return
         try:
             text = record.getMessage()
         except Exception:  # a library's own mistake in its message must not end a run
@@ -87,3 +95,13 @@ class _Lines(logging.Handler):
         if one_line and one_line not in self._said:
             self._said.add(one_line)
             print(f"warning: {one_line}", file=sys.stderr)
+
+
+def _shows_itself(name: str) -> bool:
+    """Tell whether a library has a handler for its own log, as torch and the Hub's client have."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None and logger is not logging.getLogger():
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent
+    return False

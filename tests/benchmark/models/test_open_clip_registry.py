@@ -1,4 +1,4 @@
-"""Every published pair of OpenCLIP runs with the activation that it was trained with; texts that are equal are named."""
+"""Every published pair of OpenCLIP has the activation that it was trained with; equal texts are named."""
 
 from __future__ import annotations
 
