@@ -10,7 +10,6 @@ JPEGs go through libjpeg-turbo, everything else through Pillow. What is done whe
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 import simplejpeg
@@ -19,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.process import no_warnings
 
 __all__ = ["DecodeLimits", "UndecodableImageError", "decode_image"]
 
@@ -88,12 +88,10 @@ def _decode_jpeg(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8] | None:
 
 def _decode_with_pillow(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                limits.check(*image.size)
-                image.load()
-                return _to_rgb(image)
+        with no_warnings(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            limits.check(*image.size)
+            image.load()
+            return _to_rgb(image)
     except UndecodableImageError:
         raise
     except UnidentifiedImageError:

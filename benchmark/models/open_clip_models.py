@@ -17,6 +17,7 @@ from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space, label_space_for
 from spurious_imagenet.benchmark.models.spec import ModelSpec
+from spurious_imagenet.benchmark.seeding import seeded
 from spurious_imagenet.errors import ConfigError, ModelError
 
 __all__ = ["create_open_clip", "is_published_open_clip", "load_open_clip", "save_open_clip", "text_embeddings"]
@@ -98,8 +99,8 @@ def create_open_clip(
         ) from error
     try:
         kwargs: dict[str, Any] = {} if image_size is None else {"force_image_size": image_size}
-        torch.manual_seed(0)
-        model = open_clip.create_model(arch, pretrained=tag, load_weights=load_weights, **kwargs)
+        with seeded(0):
+            model = open_clip.create_model(arch, pretrained=tag, load_weights=load_weights, **kwargs)
         return model, open_clip.get_tokenizer(arch)
     except Exception as error:
         raise ModelError(f"{what or arch} cannot be loaded: {' '.join(str(error).split())[:300]}") from error

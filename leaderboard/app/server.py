@@ -206,20 +206,32 @@ def serve_board(url: str | Path, config: ServeConfig | None = None) -> None:
     """
     chosen = config or ServeConfig.of_environment()
     app = board_app(Store(url), chosen)
+    with _log_without_tokens():
+        uvicorn.run(
+            app,
+            host=chosen.host,
+            port=chosen.port,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=200,
+            timeout_keep_alive=10,
+            ws="none",
+        )
+
+
+@contextmanager
+def _log_without_tokens() -> Iterator[None]:
+    """Let the server's loggers write through one handler while it runs, and through their own again afterwards."""
     handler = logging.StreamHandler()
     handler.addFilter(_WithoutTokens())
-    for name in ("spurious_imagenet", "uvicorn.error", "gradio"):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("spurious_imagenet", "uvicorn.error", "gradio")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
-    uvicorn.run(
-        app,
-        host=chosen.host,
-        port=chosen.port,
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=200,
-        timeout_keep_alive=10,
-        ws="none",
-    )
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate

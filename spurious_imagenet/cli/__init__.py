@@ -6,8 +6,8 @@ import errno
 import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from spurious_imagenet.errors import SpuriousImagenetError
+from spurious_imagenet.process import environment, log_levels, no_warnings
 
 __all__ = ["app", "main"]
 
@@ -101,13 +102,29 @@ def root() -> None:
     """Does your classifier look at the object, or at what happens to be around it?"""
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Show what this project says, and of the libraries' messages errors alone, while a command runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    noisy = ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets", "huggingface_hub")
+    on_crash = sys.excepthook  # typer puts its own there
+    with (
+        log_levels(logging.ERROR, *noisy),
+        environment({"PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore")}),
+        no_warnings(),
+    ):
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            sys.excepthook = on_crash
+
+
+@_quiet()
 def main() -> None:
     """Run the command line; every expected error is one sentence on standard error and a non-zero exit."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for noisy in ("timm", "root", "open_clip", "torch.onnx", "httpx", "datasets", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    warnings.filterwarnings("ignore")
     try:
         app()
     except SpuriousImagenetError as error:
