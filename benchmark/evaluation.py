@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
 from spurious_imagenet.benchmark.checks import check_labels, check_transform, labels_remark
 from spurious_imagenet.benchmark.gaps import gap_record
@@ -23,7 +21,7 @@ from spurious_imagenet.benchmark.inference import softmax, top_k
 from spurious_imagenet.benchmark.labelled import LabelledImages
 from spurious_imagenet.benchmark.manifest import images_sha256
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
-from spurious_imagenet.benchmark.models import Classifier, LabelSpace, imagenet_label_space, load_classifier
+from spurious_imagenet.benchmark.models import LabelSpace, imagenet_label_space
 from spurious_imagenet.benchmark.outputs import ImageOutputs
 from spurious_imagenet.benchmark.passes import ImagePasses, Measuring, describe_transform
 from spurious_imagenet.benchmark.predictions import Predictions
@@ -33,9 +31,14 @@ from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
 from spurious_imagenet.benchmark.summary import summarise
 from spurious_imagenet.errors import ConfigError, ModelError
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spurious_imagenet.benchmark.models import Classifier
+
 __all__ = ["evaluate", "measure", "short_name"]
 
-Transform = Preprocess | Callable[[Any], torch.Tensor]
+Transform = Preprocess | Callable[[Any], Any]
 
 _ROWS = 512
 
@@ -150,6 +153,8 @@ def short_name(spec: str) -> str:
 def _as_classifier(
     model: str | Classifier | nn.Module, transform: Transform | None, labels: LabelSpace | None, image_size: int | None
 ) -> Classifier:
+    from spurious_imagenet.benchmark.models import Classifier, load_classifier
+
     if isinstance(model, str):
         return load_classifier(model, image_size=image_size)
     if isinstance(model, Classifier):

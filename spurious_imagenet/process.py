@@ -110,9 +110,7 @@ class Bars:
         show: Shows them.
     """
 
-    def __init__(
-        self, are_hidden: Callable[[], bool], hide: Callable[[], object], show: Callable[[], object]
-    ) -> None:
+    def __init__(self, are_hidden: Callable[[], bool], hide: Callable[[], object], show: Callable[[], object]) -> None:
         def write(_: str, hidden: bool) -> None:
             if hidden != are_hidden():  # what is so already is not asked for: a library may warn that it cannot
                 (hide if hidden else show)()

@@ -59,4 +59,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say how to run the same order again, however quiet the run is."""
     seed = getattr(config.option, "randomly_seed", None)
     if isinstance(seed, int) and not hasattr(config, "workerinput"):
-        terminalreporter.write_line(f"the order of this run: pytest -p randomly --randomly-seed={seed}")
+        terminalreporter.write_line(f"the order of this run: pytest --randomly-seed={seed}")

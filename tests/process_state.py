@@ -145,9 +145,10 @@ def process_state(draws: bool = True) -> dict[str, Any]:
 
 
 def _draws() -> dict[str, Any]:
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002
     state = {
         "random numbers of Python": hash(random.getstate()),
-        "random numbers of numpy": hashlib.sha256(np.random.get_state()[1].tobytes()).hexdigest(),  # type: ignore[union-attr]
+        "random numbers of numpy": (hashlib.sha256(of_numpy[1].tobytes()).hexdigest(), *of_numpy[2:]),
     }
     if (torch := sys.modules.get("torch")) is not None:
         state["random numbers of torch"] = hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.io import atomic_path
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.models.classifier import Classifier
 
 __all__ = ["SPUFIX_METADATA_KEY", "Spufix", "SpufixClass", "SpufixDirection", "SpufixInfo", "labels_digest"]
 

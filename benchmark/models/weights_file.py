@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
 
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.io import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["WeightsFileInfo", "read_weights_info", "save_weights"]
 
@@ -51,7 +51,9 @@ def save_weights(path: str | Path, module: nn.Module, info: WeightsFileInfo) -> 
         module: Its ``state_dict`` is saved.
         info: What the file says about itself.
     """
-    tensors: Mapping[str, torch.Tensor] = module.state_dict()
+    from safetensors.torch import save_file
+
+    tensors: Mapping[str, Tensor] = module.state_dict()
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {_METADATA_KEY: json.dumps(info.model_dump(mode="json", exclude_none=True), sort_keys=True)}
     with atomic_path(path) as temporary:
@@ -65,7 +67,7 @@ def read_weights_info(path: str | Path) -> WeightsFileInfo | None:
         ModelError: The file is no safetensors file, or its description is malformed.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
         text = metadata.get(_METADATA_KEY)
         return None if text is None else WeightsFileInfo.model_validate_json(text)
