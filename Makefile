@@ -48,11 +48,15 @@ board: install
 	[ -e $(OUT)/dataset ] || $(MAKE) --no-print-directory demo
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/planted_board.sh $(OUT)
 
+# In an order of chance, whose seed is printed; `make test SEED=1234` runs the same order again.
+SEED ?=
+ORDER = $(if $(SEED),--randomly-seed=$(SEED))
+
 test: install
-	$(BIN)/pytest -n 2 --dist loadscope
+	$(BIN)/pytest -n 2 --dist worksteal $(ORDER)
 
 test-fast: install
-	$(BIN)/pytest -n 2 --dist loadscope -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal $(ORDER) -m "not slow"
 
 check: install $(TYPES)/.linked
 	$(BIN)/ruff check .

@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
 from spurious_imagenet.benchmark.checks import check_labels, check_transform, labels_remark
 from spurious_imagenet.benchmark.gaps import gap_record
@@ -24,9 +22,8 @@ from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.labelled import LabelledImages
 from spurious_imagenet.benchmark.manifest import images_sha256
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
-from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
+from spurious_imagenet.benchmark.models import LabelSpace
 from spurious_imagenet.benchmark.models.labels import guessed_label_space
-from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
 from spurious_imagenet.benchmark.outputs import ImageOutputs
 from spurious_imagenet.benchmark.passes import ImagePasses, Measuring, describe_transform
 from spurious_imagenet.benchmark.predictions import Predictions
@@ -36,9 +33,14 @@ from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
 from spurious_imagenet.benchmark.summary import summarise
 from spurious_imagenet.errors import ConfigError, ModelError
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spurious_imagenet.benchmark.models import Classifier
+
 __all__ = ["evaluate", "measure", "short_name"]
 
-Transform = Preprocess | Callable[[Any], torch.Tensor]
+Transform = Preprocess | Callable[[Any], Any]
 
 _ROWS = 512
 
@@ -160,6 +162,8 @@ def short_name(spec: str) -> str:
 def _as_classifier(
     model: str | Classifier | nn.Module, transform: Transform | None, labels: LabelSpace | None, image_size: int | None
 ) -> Classifier:
+    from spurious_imagenet.benchmark.models import Classifier, load_classifier
+
     if isinstance(model, str):
         return load_classifier(model, image_size=image_size)
     if isinstance(model, Classifier):
@@ -173,6 +177,8 @@ def _labels_of_module(model: nn.Module) -> LabelSpace:
     """Return what a timm module says of its outputs; of any other, ImageNet's classes, with a warning."""
     name = f"the module {type(model).__name__}"
     if getattr(model, "pretrained_cfg", None) and int(getattr(model, "num_classes", 0)) > 0:
+        from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
+
         return labels_of_timm(model, name)
     return guessed_label_space(1000, name)
 

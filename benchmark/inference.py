@@ -12,13 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from threading import BoundedSemaphore
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.images import DecodeLimits, ImageTransform, UndecodableImageError, decode_image
 from spurious_imagenet.benchmark.images.orientation import is_turned_elsewhere
-from spurious_imagenet.benchmark.models.backends import Backend
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.models.backends import Backend
 
 __all__ = ["BatchOutput", "ImageRunner", "softmax", "top_k"]
 

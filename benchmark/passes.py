@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -17,13 +17,15 @@ from spurious_imagenet.benchmark.images import CustomTransform, Preprocess, Prot
 from spurious_imagenet.benchmark.inference import ImageRunner
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.benchmark.labelled import LabelledImage, LabelledImages
-from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.outputs import ImageOutputs, OutputsConfig
 from spurious_imagenet.benchmark.predictions import Side
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
 from spurious_imagenet.benchmark.validation import SeenImages, once_each, validation_images
 from spurious_imagenet.errors import DataError
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.models import Classifier
 
 __all__ = ["ImagePasses", "Measuring", "describe_transform"]
 

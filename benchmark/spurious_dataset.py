@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from spurious_imagenet.benchmark.manifest import hub_repository
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.process import Bars
 
-__all__ = ["SpuriousDataset", "SpuriousImage", "open_dataset"]
+__all__ = ["SpuriousDataset", "SpuriousImage", "open_dataset", "without_bars"]
 
 _COLUMNS = ("image", "class_id", "class_name", "concept_id")
+
+
+@cache
+def _bars() -> Bars:
+    import datasets
+
+    return Bars(datasets.are_progress_bars_disabled, datasets.disable_progress_bars, datasets.enable_progress_bars)
+
+
+def without_bars() -> AbstractContextManager[None]:
+    """Keep the progress bars of ``datasets`` away while a block runs."""
+    return _bars().hidden()
 
 
 @dataclass(frozen=True)
@@ -86,15 +101,15 @@ def open_dataset(source: str | Path, *, config: str | None = None, split: str) -
     Raises:
         DataError: There is no such dataset, or ``datasets`` cannot read it.
     """
-    from datasets import disable_progress_bars, load_dataset
+    from datasets import load_dataset
 
-    disable_progress_bars()
     address = hub_repository(source)
     folder = Path(source).expanduser()
     if address is None and not folder.is_dir():
         raise DataError(f"there is no dataset folder {source}.")
     name, revision = address or (str(folder), None)
     try:
-        return load_dataset(name, config, split=split, revision=revision)
+        with without_bars():
+            return load_dataset(name, config, split=split, revision=revision)
     except Exception as error:
         raise DataError(f"dataset {source} cannot be opened: {' '.join(str(error).split())[:300]}") from error

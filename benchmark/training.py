@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace, of_classes
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.models.classifier import Classifier
 
 __all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_made_by", "check_store", "made_of"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,11 +20,17 @@ from numpy.typing import NDArray
 from spurious_imagenet.builders.local_only import LocalOnly
 from spurious_imagenet.builders.review.mongo import LOOPBACK
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.process import environment, log_levels
 
 __all__ = ["connect", "listen", "operator", "page", "plane", "serve"]
 
 _FIRST_PORT, _PORTS = 5151, 100
-_URI = "FIFTYONE_DATABASE_URI"
+#: FiftyOne looks these up again while it serves.
+_SERVING = {
+    # It follows change streams, which only a replica set has.
+    "FIFTYONE_EXECUTION_STORE_NOTIFICATION_SERVICE_DISABLED": "true",
+    "FIFTYONE_SERVER": "1",
+}
 
 
 def connect(uri: str, database: str, plugins: Path | None = None) -> Any:
@@ -47,30 +53,24 @@ def connect(uri: str, database: str, plugins: Path | None = None) -> Any:
         if (loaded.config.database_uri, loaded.config.database_name) != (uri, database):
             raise ConfigError(f"FiftyOne has another database open than {database}: start a new process.")
         return loaded
-    named = os.environ.get(_URI)
-    os.environ.update(
-        {
-            _URI: uri,
-            "FIFTYONE_DATABASE_NAME": database,
-            "FIFTYONE_PLUGINS_DIR": str(plugins or ""),
-            "FIFTYONE_PLUGINS_CACHE_ENABLED": "true",
-            # The default differs between versions, and is every interface where some of them detect a container.
-            "FIFTYONE_DEFAULT_APP_ADDRESS": LOOPBACK,
-            "FIFTYONE_DO_NOT_TRACK": "true",
-            "FIFTYONE_SHOW_PROGRESS_BARS": "false",
-            "FIFTYONE_LOGGING_LEVEL": "ERROR",
-            # It follows change streams, which only a replica set has.
-            "FIFTYONE_EXECUTION_STORE_NOTIFICATION_SERVICE_DISABLED": "true",
-            "FIFTYONE_SERVER": "1",
-        }
-    )
+    # All of it is read while FiftyOne is imported. Left in place, a server that this project started would pass for one
+    # that the user named.
+    configuration = {
+        "FIFTYONE_DATABASE_URI": uri,
+        "FIFTYONE_DATABASE_NAME": database,
+        "FIFTYONE_PLUGINS_DIR": str(plugins or ""),
+        "FIFTYONE_PLUGINS_CACHE_ENABLED": "true",
+        # The default differs between versions, and is every interface where some of them detect a container.
+        "FIFTYONE_DEFAULT_APP_ADDRESS": LOOPBACK,
+        "FIFTYONE_DO_NOT_TRACK": "true",
+        "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+        "FIFTYONE_LOGGING_LEVEL": "ERROR",
+    }
     try:
-        return importlib.import_module("fiftyone")
+        with environment(configuration | _SERVING):
+            return importlib.import_module("fiftyone")
     except (ImportError, ConnectionError, RuntimeError) as error:
         raise ConfigError(f"FiftyOne cannot be used ({error}): is spurious-imagenet[review] installed?") from error
-    finally:
-        # A server that this project started must not pass for one that the user named.
-        os.environ.pop(_URI) if named is None else os.environ.update({_URI: named})
 
 
 def plane(samples: Any, places: NDArray[np.float64], key: str) -> None:
@@ -126,8 +126,6 @@ def serve(listener: socket.socket, files: Collection[Path], on_ready: Callable[[
     config.bind = [f"fd://{listener.detach()}"]  # which closes it at the end
     config.graceful_timeout = 1.0
     config.loglevel = "ERROR"
-    # At the end it would report every page that is still open.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     async def run() -> None:
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -137,7 +135,20 @@ def serve(listener: socket.socket, files: Collection[Path], on_ready: Callable[[
         on_ready()
         await hypercorn(LocalOnly(app, files), config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]
 
-    asyncio.run(run())
+    # At the end asyncio would report every page that is still open.
+    with _handlers_kept(signal.SIGINT, signal.SIGTERM), log_levels(logging.CRITICAL, "asyncio"), environment(_SERVING):
+        asyncio.run(run())
+
+
+@contextmanager
+def _handlers_kept(*numbers: signal.Signals) -> Iterator[None]:
+    """Put back the handlers of signals that a loop inside takes over: it leaves Python's own behind."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def operator(name: str, label: str, action: Callable[[dict[str, Any]], dict[str, Any]]) -> type:

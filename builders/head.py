@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models.head import LinearHead
+from spurious_imagenet.benchmark.seeding import seeded
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import Indices, StoredImages
 from spurious_imagenet.errors import DataError
@@ -137,8 +138,7 @@ def fit_head(
 def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Progress) -> LinearHead:
     """Minibatch Adam as the paper's appendix B has it, over a new random order of all images each epoch."""
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layer = torch.nn.Linear(images.dim, len(images.class_ids)).to(device)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, weight_decay=0.003)
     for epoch in range(20):

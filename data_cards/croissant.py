@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from spurious_imagenet.data_cards.responsible import Responsible, responsible
 from spurious_imagenet.data_cards.sources import Sources, license_addresses, read_sources
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import write_json
+from spurious_imagenet.process import log_levels
 
-__all__ = ["CROISSANT", "the_library", "write_croissant"]
+__all__ = ["CROISSANT", "the_library", "the_library_quiet", "write_croissant"]
 
 #: The file's name in the dataset's folder, where search engines look for it.
 CROISSANT = "croissant.json"
@@ -69,7 +71,8 @@ def write_croissant(
             f"dataset {manifest.name!r} needs the date of this version: none was given and no verdict has one."
         )
     date = datetime.datetime.fromisoformat(str(published))
-    write_json(path, _metadata(Path(folder), manifest, review, options, sources, date).to_json())
+    with the_library_quiet():
+        write_json(path, _metadata(Path(folder), manifest, review, options, sources, date).to_json())
     return path
 
 
@@ -85,8 +88,15 @@ def the_library() -> Any:
         raise ConfigError(
             "the dataset's machine-readable description needs mlcroissant: install spurious-imagenet[publish]."
         ) from error
-    logging.getLogger("absl").setLevel(logging.ERROR)
     return mlcroissant
+
+
+@contextmanager
+def the_library_quiet() -> Iterator[None]:
+    """Keep what mlcroissant says in passing out of the log while a block runs."""
+    the_library()  # whose import sets the level
+    with log_levels(logging.ERROR, "absl"):
+        yield
 
 
 def _metadata(

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.data_cards.croissant import CROISSANT, the_library
+from spurious_imagenet.data_cards.croissant import CROISSANT, the_library, the_library_quiet
 from spurious_imagenet.io import sha256_file, write_json
 
 __all__ = ["check_croissant"]
@@ -21,6 +21,7 @@ __all__ = ["check_croissant"]
 _READ_ROWS = 5
 
 
+@the_library_quiet()
 def check_croissant(folder: str | Path) -> list[str]:
     """Say everything that is wrong with a dataset's Croissant file; an empty list means nothing is.
 

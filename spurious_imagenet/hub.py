@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +23,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError
 from spurious_imagenet.io import sha256_file
+from spurious_imagenet.process import Bars
 
 __all__ = ["HubError", "PushResult", "fetch_file", "push_dataset"]
 
@@ -36,6 +37,7 @@ _OUR_FOLDERS = {"data", "samples", "concepts", "retired", "low", "middle", "high
 
 #: The client is built on another HTTP library in each major version; its errors' base is the common name for them.
 _HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+_BARS = Bars(are_progress_bars_disabled, disable_progress_bars, enable_progress_bars)
 
 
 class HubError(SpuriousImagenetError):
@@ -248,17 +250,12 @@ def _hub(repo_id: str, endpoint: str | None, *, progress: bool = False) -> Itera
     address = (endpoint or constants.ENDPOINT).rstrip("/")
     if not address.startswith(("https://", "http://")):
         raise ConfigError(f"got the Hub's address {address!r}: expected https://... .")
-    hidden = not progress and not are_progress_bars_disabled()
-    if hidden:
-        disable_progress_bars()
     try:
-        yield HfApi(endpoint=address, library_name="spurious-imagenet")
+        with nullcontext() if progress else _BARS.hidden():
+            yield HfApi(endpoint=address, library_name="spurious-imagenet")
     except (_HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
         # The error's own text may hold what was sent; it is not chained.
         raise HubError(_redacted(_sentence(error, repo_id, address))) from None
-    finally:
-        if hidden:
-            enable_progress_bars()
 
 
 def _sentence(error: BaseException, repo_id: str, address: str) -> str:

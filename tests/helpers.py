@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import tarfile
-import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 import timm
 import torch
 from PIL import Image
+from process_state import changes, process_state
 
 from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
 from spurious_imagenet.benchmark.models import load_classifier
@@ -120,16 +120,21 @@ class Ran(NamedTuple):
 
 
 def run_spurious(*arguments: object) -> Ran:
-    """Run the ``spurious`` command in this process; an exception that the command line lets through passes here too."""
+    """Run the ``spurious`` command in this process, which it must leave as it was.
+
+    An exception that the command line lets through passes here too.
+    """
     out, err, argv, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    before = process_state()
     sys.argv = ["spurious", *map(str, arguments)]
     try:
-        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+        with redirect_stdout(out), redirect_stderr(err):
             main()
     except SystemExit as end:
         code = int(end.code or 0)
     finally:
         sys.argv = argv
+    assert not (left := changes(before, process_state())), f"spurious {arguments[0]} leaves behind: {left}"
     return Ran(code, out.getvalue(), err.getvalue())
 
 

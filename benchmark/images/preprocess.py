@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 from typing import Protocol as Interface
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -64,6 +63,8 @@ class CustomTransform:
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the normalised (3, size, size) float32 image."""
+        import torch  # here, where a transform of torch's is at hand: protocols and records are read without it
+
         made = self.transform(Image.fromarray(image))
         if not isinstance(made, torch.Tensor):
             raise ModelError(f"the transform returns {type(made).__name__}: expected a torch.Tensor.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,12 @@ from spurious_imagenet.benchmark.mitigation.spufix_file import (
     SpufixInfo,
     labels_digest,
 )
-from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import check_made_by
 from spurious_imagenet.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.models.classifier import Classifier
 
 __all__ = ["MatchedBasis", "TransferConfig", "fit_scorer", "matched_basis", "transfer"]
 

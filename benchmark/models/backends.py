@@ -11,7 +11,6 @@ import logging
 import os
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ from torch import nn
 
 from spurious_imagenet.benchmark.devices import Precision, autocast
 from spurious_imagenet.errors import ConfigError, ModelError
+from spurious_imagenet.process import no_warnings
 
 __all__ = ["BACKENDS", "Backend", "Outputs", "make_backend"]
 
@@ -181,8 +181,7 @@ def _import(module: str) -> Any:
 def _openvino(network: nn.Module, size: int, batch_size: int, workers: int) -> Backend:
     openvino = _import("openvino")
     pixels = torch.zeros(batch_size, size, size, 3, dtype=torch.uint8)
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.inference_mode(), no_warnings():
         # Tracing and freezing first halves the conversion; _check_agreement replaces the tracer's own check.
         trace: Any = torch.jit.trace
         traced = torch.jit.freeze(trace(network, pixels, check_trace=False))

@@ -50,7 +50,8 @@ class HeadCore(nn.Module):
     def __init__(self, encoder: nn.Module, head: LinearHead) -> None:
         super().__init__()
         self.encoder = encoder
-        self.classifier = nn.Linear(head.feature_dim, len(head.bias))
+        # Without a draw of first weights, which would move the random numbers of whoever loads a model.
+        self.classifier = nn.utils.skip_init(nn.Linear, head.feature_dim, len(head.bias))
         self.classifier.load_state_dict(
             {"weight": torch.from_numpy(head.weight.copy()), "bias": torch.from_numpy(head.bias.copy())}
         )

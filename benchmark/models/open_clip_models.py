@@ -18,6 +18,7 @@ from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space, label_space_for
 from spurious_imagenet.benchmark.models.spec import ModelSpec
+from spurious_imagenet.benchmark.seeding import seeded
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.tensors import save_torch
 
@@ -105,8 +106,7 @@ def create_open_clip(
         ) from error
     try:
         kwargs: dict[str, Any] = {} if image_size is None else {"force_image_size": image_size}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             model = open_clip.create_model(
                 arch,
                 pretrained=tag,

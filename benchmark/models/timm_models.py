@@ -15,6 +15,7 @@ from spurious_imagenet.benchmark.models.labels import NO_LABELS, LabelSpace, gue
 from spurious_imagenet.benchmark.models.network import TimmCore
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
+from spurious_imagenet.benchmark.seeding import seeded
 from spurious_imagenet.errors import ModelError
 
 __all__ = ["classifier_from_timm", "create_timm_model", "load_timm", "preprocess_of_timm"]
@@ -65,8 +66,7 @@ def create_timm_model(name: str, image_size: int | None = None, *, pretrained: b
     try:
         if image_size is not None and _has_fixed_input(name):
             kwargs["img_size"] = image_size
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             return timm.create_model(name, pretrained=pretrained, **kwargs).eval()
     except Exception as error:
         reason = " ".join(str(error).split())[:300]

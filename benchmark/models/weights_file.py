@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.tensors import read_metadata, save_torch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["WeightsFileInfo", "read_weights_info", "save_weights"]
 

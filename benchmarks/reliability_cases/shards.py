@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from reliability_cases import Seen, Workbench, case
 from reliability_inputs import model_file, shard
+
+from reliability_cases import Seen, Workbench, case
 
 
 @case("Shards", "a tar that was cut in the middle of an image")

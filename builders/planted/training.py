@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
+from spurious_imagenet.benchmark.seeding import seeded
 from spurious_imagenet.builders.planted.attack import l2_attack
 from spurious_imagenet.builders.planted.data import Split, load_split, planted_label_space
 from spurious_imagenet.io import atomic_directory, canonical_json
@@ -111,15 +112,15 @@ class _Normalised(nn.Module):
 def reproducible(seed: int) -> Iterator[None]:
     """Seed torch and hold it to one thread and deterministic kernels: sums then run in one order on any machine."""
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    with seeded(seed):
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=only_warns)
 
 
 def augment(pixels: Tensor) -> Tensor:

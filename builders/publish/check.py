@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from spurious_imagenet.benchmark.manifest import MANIFEST, DataFile, DatasetManifest
+from spurious_imagenet.benchmark.spurious_dataset import without_bars
 from spurious_imagenet.builders.publish.content import content_check
 from spurious_imagenet.builders.publish.tables import ROW_GROUP
 from spurious_imagenet.errors import DataError
@@ -142,9 +143,8 @@ def _card_problems(root: Path, manifest: DatasetManifest) -> Iterator[str]:
 
 def _loading_problems(root: Path, manifest: DatasetManifest, strangers: set[str]) -> Iterator[str]:
     """Open every config as a user does; have its rows checked; note what paths strangers wrote."""
-    from datasets import disable_progress_bars, load_dataset
+    from datasets import load_dataset
 
-    disable_progress_bars()
     check = content_check(root, manifest)
     splits = {(file.config, file.split): 0 for file in manifest.files}
     for file in manifest.files:
@@ -159,7 +159,8 @@ def _loading_problems(root: Path, manifest: DatasetManifest, strangers: set[str]
                     content = batch.to_pylist()
                     yield from (f"{where}: {said}" for said in check.take(config, split, content))
                     yield from (f"{where}: {said}" for said in _leaks(content, strangers))
-                held = load_dataset(str(root), config, split=split, columns=columns, cache_dir=cache)
+                with without_bars():
+                    held = load_dataset(str(root), config, split=split, columns=columns, cache_dir=cache)
             except Exception as error:  # whatever a library raises of a file that it cannot read
                 yield f"{where} cannot be loaded: {' '.join(str(error).split())[:300]}"
                 continue

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
 from spurious_imagenet.errors import ConfigError
@@ -74,19 +72,6 @@ def mount_submit_page(
         number: tuple("file" if isinstance(field, gr.File) else "text" for field in form.inputs)
         for number, form in page.fns.items()
     }
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for as long as the context lasts."""
-    before = {name: os.environ.pop(name) for name in values if name in os.environ}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 def _mount(gr: Any, app: FastAPI, page: Any, upload: int) -> None:

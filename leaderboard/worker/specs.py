@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
@@ -10,6 +9,7 @@ from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.leaderboard.submission.information import spec_refusal
 from spurious_imagenet.leaderboard.submission.problems import shown
+from spurious_imagenet.process import environment
 
 __all__ = ["LOCAL_SCHEMES", "check_spec", "load_public"]
 
@@ -51,10 +51,11 @@ def load_public(spec: str, allowed: Collection[str] = ()) -> Classifier:
         ModelError: The model cannot be had.
     """
     check_spec(spec, allowed)
-    # A pickle, wherever a library may still find one, is read as tensors or not at all.
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     parsed = ModelSpec.parse(spec)
-    return _load_from_hub(parsed) if parsed.address.startswith(_HUB) else load_classifier(spec)
+    # A pickle, wherever a library may still find one, is read as tensors or not at all; what the owner of the process
+    # converts before and after is theirs to trust.
+    with environment({"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}):
+        return _load_from_hub(parsed) if parsed.address.startswith(_HUB) else load_classifier(spec)
 
 
 def _check_published(scheme: str, address: str, spec: str) -> None:

@@ -127,9 +127,11 @@ def main() -> None:
 
 
 def _run() -> None:
+    on_crash = sys.excepthook  # typer puts its own there
     try:
         app(prog_name="spurious")
     finally:
+        sys.excepthook = on_crash
         sys.stdout.flush()  # while a reader that has gone can still be told from a fault
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import webbrowser
 from pathlib import Path
@@ -15,6 +14,7 @@ from spurious_imagenet.builders.fiftyone_app import listen, page, serve
 from spurious_imagenet.builders.review.fiftyone_session import LABELER, REVIEW, WORKSPACE, current_session
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.cli.options import console
+from spurious_imagenet.process import environment
 
 __all__ = ["Browser", "Port", "Remote", "announce", "command"]
 
@@ -34,8 +34,7 @@ def command(
 ) -> None:
     """Judge your items of a review by keyboard, in a FiftyOne App of your own."""
     Review.open(review).queue(labeler)  # a wrong name must not cost a start of the App
-    os.environ.update({REVIEW: str(review.resolve()), LABELER: labeler})
-    with listen(port) as listener:
+    with environment({REVIEW: str(review.resolve()), LABELER: labeler}), listen(port) as listener:
         console.print("starting FiftyOne …", highlight=False)
         session = current_session()
         address = page(listener, session.mirror.name, WORKSPACE)

@@ -128,9 +128,9 @@ def test_drawings_show_one_thing_and_none_is_the_world_s_own() -> None:
 @pytest.mark.slow
 def test_a_recogniser_learns_to_tell_cues_and_objects_apart() -> None:
     seen: list[tuple[int, int]] = []
-    recogniser = train_recogniser(WorldConfig.tiny(), 60, progress=lambda done, n: seen.append((done, n)))
-    assert seen[-1] == (21 * 72, 21 * 72)
-    assert recogniser.record.val_accuracy > 0.5  # of 21
+    recogniser = train_recogniser(WorldConfig.tiny(), 20, progress=lambda done, n: seen.append((done, n)))
+    assert seen[-1] == (21 * 24, 21 * 24)
+    assert recogniser.record.val_accuracy > 0.25  # of 84 drawings; guessing among 21 things gives 0.05
     probabilities = recogniser.probabilities(np.zeros((2, 64, 64, 3), np.uint8))
     assert probabilities.shape == (2, len(THINGS))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)

@@ -78,7 +78,7 @@ def test_repositories_of_the_hub_are_read_from_safetensors_alone(monkeypatch: py
     asked = {}
 
     def create(name: str, image_size: int | None = None, **how: object) -> None:
-        asked[name] = how
+        asked[name] = how | {"pickles": os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]}
         raise ModelError("there is no Hub here")
 
     monkeypatch.setattr(timm_models, "create_timm_model", create)
@@ -87,5 +87,6 @@ def test_repositories_of_the_hub_are_read_from_safetensors_alone(monkeypatch: py
     assert asked["hf-hub:org/name@v1"] == {
         "pretrained": True,
         "pretrained_cfg_overlay": {"hf_hub_filename": "model.safetensors"},
+        "pickles": "1",
     }
-    assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"
+    assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "0"
