@@ -179,6 +179,7 @@ def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv
         ConceptCam(classifier, pick_device(config.device)),
         npfv,
         attack=_attack(classifier, config) if config.attack_steps else None,
+        shards=config.shards,
         allow_pipe=config.allow_pipe,
     )
 

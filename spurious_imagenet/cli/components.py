@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["command"]
@@ -24,7 +24,7 @@ def command(
     image_size: ImageSize = None,
 ) -> None:
     """Find the class-wise neural PCA components of a model (SFE eq. 1-6)."""
-    store = FeatureStore.open(features)
+    store = open_store(features)
     classifier = load_classifier(model, image_size=image_size)
     if classifier.weights_sha256 != store.config.weights_sha256:
         raise StoreError(

@@ -20,6 +20,7 @@ from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import EvalRecord, Interval
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["command"]
@@ -67,7 +68,7 @@ high, low: accuracy on the {k} images of highest and of lowest spuriosity of eac
 def _stored(given: Sequence[str]) -> Iterator[tuple[str, FeatureStore]]:
     for one in given:
         named = re.fullmatch(r"([\w.-]+)=(.+)", one)
-        store = FeatureStore.open(named[2] if named else one)
+        store = open_store(named[2] if named else one)
         yield named[1] if named else short_name(store.config.model), store
 
 

@@ -10,9 +10,9 @@ import typer
 from spurious_imagenet.benchmark.devices import pick_device
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.head import HeadConfig, fit_head, head_accuracy
 from spurious_imagenet.cli.options import Device, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["command"]
@@ -34,7 +34,7 @@ def command(
     images: spurious features --model head:FILE --reuse FEATURES --out NEW.
     """
     config = validated(HeadConfig, recipe=recipe)
-    store = FeatureStore.open(features)
+    store = open_store(features)
     encoder = load_classifier(model, image_size=store.config.preprocess.get("size"))
     if encoder.weights_sha256 != store.config.weights_sha256:
         raise StoreError(
@@ -59,10 +59,11 @@ def command(
         class_names=tuple(known.get(class_id, class_id) for class_id in fit.class_ids),
     )
     save_head(out, fit.head, info)
-    about = f"{out}: {len(fit.class_ids)} classes, fitted to {fit.images} images ({fit.unlabelled} without a label)"
+    about = f"{out}: {len(fit.class_ids)} classes, fitted to {fit.images} images ({fit.unlabelled} without a label"
+    about += f", {fit.repeated} more of the same bytes and class left out)" if fit.repeated else ")"
     if fit.holdout_accuracy is not None:
         about += f"; {fit.holdout_accuracy:.1%} of held-out images right with the chosen penalty {fit.penalty:g}"
     typer.echo(about + ".")
     if test is not None:
-        accuracy = head_accuracy(fit.head, fit.class_ids, FeatureStore.open(test))
+        accuracy = head_accuracy(fit.head, fit.class_ids, open_store(test))
         typer.echo(f"{test}: {accuracy:.1%} right.")

@@ -57,7 +57,9 @@ def command(
 
     Suspicious are images that show their class's spurious features strongly and that models take for another class.
     """
-    from spurious_imagenet.builders.label_noise.run import find_label_noise  # torch: seconds to import
+    # Seconds to import.
+    from spurious_imagenet.builders.label_noise.run import find_label_noise
+    from spurious_imagenet.cli.stores import open_store
 
     config = validated(
         LabelNoiseConfig,
@@ -77,6 +79,8 @@ def command(
         crops=crops,
         model=model,
     )
+    for path in config.features:
+        open_store(path)
     report = find_label_noise(config, out)
     _show(report)
     typer.echo(f"{out}: {report.summary}")

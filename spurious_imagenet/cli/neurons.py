@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Find the neural features that add most to each class's logit (SR section 3)."""
     config = validated(NeuronsConfig, top=top, images=images)
-    store = FeatureStore.open(features)
+    store = open_store(features)
     classifier = load_classifier(model, image_size=image_size)
     with progress_bar("classes") as bar:
         task = bar.add_task("neurons", total=None, note="")

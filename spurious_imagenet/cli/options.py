@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spurious_imagenet.errors import ConfigError
 
-__all__ = ["Backend", "Device", "ImageSize", "Workers", "console", "progress_bar", "validated"]
+__all__ = ["Backend", "Device", "ImageSize", "ShardsNow", "Workers", "console", "progress_bar", "validated"]
 
 #: Progress and remarks go to standard error, results to standard output.
 console = Console(stderr=True)
@@ -23,6 +23,10 @@ Backend = Annotated[
     str, typer.Option(help="How to run: auto, eager, channels-last, compile, onnxruntime, openvino (CPU).")
 ]
 Workers = Annotated[int | None, typer.Option(help="Decoding threads; as many as CPUs if not given.", min=1)]
+ShardsNow = Annotated[
+    list[str] | None,
+    typer.Option("--shards", help="Where the images' shards are now, if they are not where they were; may repeat."),
+]
 ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in place of the model's own.", min=1)]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from spurious_imagenet.builders.rankings import RankConfig, RankResult, rank
 from spurious_imagenet.cli.options import console, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -64,6 +65,8 @@ def command(
         image_license=image_license,
         allow_pipe=allow_pipe,
     )
+    for path in dict.fromkeys(path for stores in config.features.values() for path in stores):
+        open_store(path)
     with progress_bar("classes") as bar:
         tasks = {s: bar.add_task(s, total=None, note="") for s in config.features}
         result = rank(config, out, progress=lambda s, done, n: bar.update(tasks[s], completed=done, total=n))
