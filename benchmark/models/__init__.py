@@ -4,7 +4,7 @@ from spurious_imagenet.benchmark.models.backends import BACKENDS, Backend
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.head import LinearHead
 from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space, label_space_for
-from spurious_imagenet.benchmark.models.load import SCHEMES, load_classifier
+from spurious_imagenet.benchmark.models.load import SCHEMES, load_classifier, moved_spec
 
 __all__ = [
     "BACKENDS",
@@ -16,4 +16,5 @@ __all__ = [
     "imagenet_label_space",
     "label_space_for",
     "load_classifier",
+    "moved_spec",
 ]

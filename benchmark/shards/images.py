@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 from spurious_imagenet.benchmark.shards.addresses import expand_shards
 from spurious_imagenet.benchmark.shards.ranges import read_ranges
 from spurious_imagenet.benchmark.shards.remote import local_path
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.io import moved_along
 
 __all__ = ["ShardImages", "StoredImage"]
 
@@ -82,7 +83,11 @@ class ShardImages:
     def _search(self, shard: str, image: StoredImage) -> str:
         if not self.shards and local_path(shard) is None:
             return shard
-        places = self._given(shard) if self.shards else [p for p in self._moved(shard) if Path(p).is_file()]
+        if self.shards:
+            places = self._given(shard)
+        else:
+            candidates = (local_path(shard) or Path(shard), *moved_along(local_path(shard) or shard, self.beside))
+            places = [str(place) for place in candidates if place.is_file()]
         for place in places:
             if self._holds(place, image):
                 return place
@@ -102,15 +107,6 @@ class ShardImages:
         """Return the given shards, those of the same file name first."""
         name, given = _name(shard), expand_shards(self.shards, allow_pipe=self.allow_pipe)
         return sorted(given, key=lambda place: _name(place) != name)
-
-    def _moved(self, shard: str) -> Iterator[str]:
-        """Yield where a local shard may be: where it was, then the longest ends of its address nearest to the file."""
-        yield shard
-        beside = self.beside.resolve()
-        parts = PurePath(shard).parts[1:]
-        for folder in (beside, *beside.parents):
-            for start in range(len(parts)):
-                yield str(folder.joinpath(*parts[start:]))
 
     def _holds(self, place: str, image: StoredImage) -> bool:
         try:

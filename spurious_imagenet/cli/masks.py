@@ -10,7 +10,7 @@ import typer
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.models import load_classifier, moved_spec
 from spurious_imagenet.builders.visualise.masks import MasksConfig, write_masks
 from spurious_imagenet.cli.options import Device, ShardsNow, progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
@@ -36,7 +36,8 @@ def command(
     """
     config = validated(MasksConfig, share=share, components=components, concepts=tuple(concept or ()))
     concepts, store = ConceptBank.load(bank), open_store(features)
-    classifier = load_classifier(model or concepts.info.model, image_size=store.config.preprocess.get("size"))
+    spec = model or moved_spec(concepts.info.model, bank)
+    classifier = load_classifier(spec, image_size=store.config.preprocess.get("size"))
     classifier = replace(classifier, network=classifier.network.to(pick_device(device)))
     with progress_bar("classes") as bar:
         task = bar.add_task("masks", total=None, note="")

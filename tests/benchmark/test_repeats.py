@@ -38,7 +38,9 @@ def digest(number: int, start: int = 0) -> bytes:
 @pytest.mark.parametrize("seed", range(4))
 def test_equal_bytes_have_equal_numbers(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    hashes = [digest(int(n), int(s)) for n, s in zip(rng.integers(1, 10, size=40), rng.integers(3, size=40), strict=True)]
+    hashes = [
+        digest(int(n), int(s)) for n, s in zip(rng.integers(1, 10, size=40), rng.integers(3, size=40), strict=True)
+    ]
     unknown: list[bytes | None] = [None, None]
     store = store_of(tmp_path / "store", hashes[:15], [], [*hashes[15:], *unknown])
     codes = image_codes(store.parts)
