@@ -134,11 +134,11 @@ class Gallery:
     def _from_shards(self, there: dict[str, Path], source: ShardImages) -> Iterator[tuple[str, str, bytes]]:
         wanted: dict[str, dict[str, dict[str, Any]]] = {}
         for table in self.tables:
-            for row in _read(table, ("sha256", "shard", "key", "member", "offset", "size")):
+            for row in _read(table, ("sha256", "shard", "member", "offset", "size")):
                 if row["sha256"] not in there:
                     wanted.setdefault(row["shard"], {})[row["sha256"]] = row
         for shard, rows in sorted(wanted.items()):
-            images = [StoredImage(r["key"], r["offset"], r["size"], r["sha256"]) for r in rows.values()]
+            images = [StoredImage(r["member"], r["offset"], r["size"], r["sha256"]) for r in rows.values()]
             for (sha256, row), data in zip(rows.items(), source.read(shard, images), strict=True):
                 yield sha256, row["member"], data
 
