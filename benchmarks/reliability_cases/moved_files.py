@@ -102,7 +102,7 @@ def gone(bench: Workbench) -> Seen:
 def twice(bench: Workbench) -> Seen:
     root = _project(bench)
     shutil.copy(root / "shards" / "a.tar", root / "shards" / "c.tar")
-    return Seen(_features(bench, root, about="shards"), _kept(root))
+    return Seen(_features(bench, root, about="bytes of another"), _kept(root))
 
 
 def _mined(bench: Workbench) -> Workbench:
