@@ -150,11 +150,20 @@ def _shard_link(traced: Trace, at_hand: Evidence) -> Link:
     named = [a for a in addresses if a.split("?", maxsplit=1)[0].rsplit("/", 1)[-1] == traced.shard]
     if not named:
         raise DataError(f"there is no shard {traced.shard} in {at_hand.shards}: {len(addresses)} others are there.")
+    links = []
+    for address in named:  # shards of one name may lie in several folders
+        links.append(_bytes_link(traced, claim, address, at_hand.allow_pipe))
+        if links[-1].state == "verified":
+            return links[-1]
+    return links[0]
+
+
+def _bytes_link(traced: Trace, claim: str, address: str, allow_pipe: bool) -> Link:
     try:
         ranges = [(traced.shard_offset, traced.shard_size)]
-        digest = hashlib.sha256(next(read_ranges(named[0], ranges, allow_pipe=at_hand.allow_pipe))).hexdigest()
+        digest = hashlib.sha256(next(read_ranges(address, ranges, allow_pipe=allow_pipe))).hexdigest()
     except DataError as error:
-        if not Path(named[0]).is_file():  # a server that does not answer says nothing of the bytes
+        if not Path(address).is_file():  # a server that does not answer says nothing of the bytes
             raise
         return Link(link="shard", claim=claim, state="wrong", note=str(error))
     how = f"the bytes there hash to {traced.sha256}"

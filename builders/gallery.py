@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.errors import DataError
 
@@ -92,12 +92,18 @@ class Gallery:
         return found
 
     def extract(
-        self, folder: Path, *, allow_pipe: bool = False, progress: Callable[[int], None] | None = None
+        self,
+        folder: Path,
+        *,
+        shards: tuple[str, ...] = (),
+        allow_pipe: bool = False,
+        progress: Callable[[int], None] | None = None,
     ) -> dict[str, Path]:
         """Write the images' original bytes into a folder, once each; those that are there are not read again.
 
         Args:
             folder: Where to.
+            shards: Where the shards of candidates are now, if they are not where the candidates say.
             allow_pipe: Run the command of a ``pipe:`` address of a shard.
             progress: Called with the number of images that are there.
 
@@ -109,7 +115,8 @@ class Gallery:
         """
         folder.mkdir(parents=True, exist_ok=True)
         there = {path.stem: path for path in folder.iterdir() if len(path.stem) == 64}
-        images = self._from_shards(there, allow_pipe) if self.kind == "candidates" else self._from_tables(there)
+        source = ShardImages(self.source, shards, since="it was mined", allow_pipe=allow_pipe)
+        images = self._from_shards(there, source) if self.kind == "candidates" else self._from_tables(there)
         for sha256, name, data in images:
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise DataError(f"image {name} of {self.source} is not the one that was found: its SHA-256 differs.")
@@ -124,15 +131,15 @@ class Gallery:
                 if row["sha256"] not in there:
                     yield row["sha256"], row["image"]["path"] or "image", row["image"]["bytes"]
 
-    def _from_shards(self, there: dict[str, Path], allow_pipe: bool) -> Iterator[tuple[str, str, bytes]]:
+    def _from_shards(self, there: dict[str, Path], source: ShardImages) -> Iterator[tuple[str, str, bytes]]:
         wanted: dict[str, dict[str, dict[str, Any]]] = {}
         for table in self.tables:
             for row in _read(table, ("sha256", "shard", "member", "offset", "size")):
                 if row["sha256"] not in there:
                     wanted.setdefault(row["shard"], {})[row["sha256"]] = row
         for shard, rows in sorted(wanted.items()):
-            pieces = read_ranges(shard, [(r["offset"], r["size"]) for r in rows.values()], allow_pipe=allow_pipe)
-            for (sha256, row), data in zip(rows.items(), pieces, strict=True):
+            images = [StoredImage(r["member"], r["offset"], r["size"], r["sha256"]) for r in rows.values()]
+            for (sha256, row), data in zip(rows.items(), source.read(shard, images), strict=True):
                 yield sha256, row["member"], data
 
 

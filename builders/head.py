@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models.head import LinearHead
+from spurious_imagenet.benchmark.repeats import each_once, image_codes
 from spurious_imagenet.benchmark.seeding import seeded
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import Indices, StoredImages
@@ -58,6 +59,7 @@ class HeadFit:
         class_ids: One id a row of the head, sorted.
         images: Labelled images it was fitted to.
         unlabelled: Images of the store that have no class id.
+        repeated: Images left out because one of the same bytes and class is there.
         penalty: The chosen L2 penalty, in units of the mean cross-entropy; None for the paper's recipe.
         holdout_accuracy: Share of the held-out images classified rightly by the head that was fitted without them, with
             the chosen penalty; in [0, 1], higher is better. None for the paper's recipe, which holds out none.
@@ -67,6 +69,7 @@ class HeadFit:
     class_ids: tuple[str, ...]
     images: int
     unlabelled: int
+    repeated: int = 0
     penalty: float | None = None
     holdout_accuracy: float | None = None
 
@@ -82,13 +85,21 @@ class _Labelled(StoredImages):
         self.ids: Indices = np.flatnonzero(names != "")
         found, label = np.unique(names[self.ids], return_inverse=True)
         self.class_ids = tuple(map(str, found))
+        self.codes = image_codes(self.parts)
+        self._labelled = len(self.ids)
         self.label = np.full(len(names), -1, np.int64)
         self.label[self.ids] = label
+        self.ids = each_once(self.ids, self.codes, self.label)
         if len(self.class_ids) < 2:
             raise DataError(
                 f"{store.path} has labelled images of {len(self.class_ids)} classes: a head needs at least 2 (shards "
                 "packed from a folder with one subfolder a class carry them)."
             )
+
+    def fitted(self, head: LinearHead, penalty: float | None = None, accuracy: float | None = None) -> HeadFit:
+        """Say what a head was fitted to."""
+        unlabelled, repeated = len(self) - self._labelled, self._labelled - len(self.ids)
+        return HeadFit(head, self.class_ids, len(self.ids), unlabelled, repeated, penalty, accuracy)
 
     def blocks(self, ids: Indices) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (n, D) float32 features and (n,) labels of images, in the order of the ids given."""
@@ -110,7 +121,8 @@ def fit_head(
 ) -> HeadFit:
     """Fit a linear classifier of the store's own classes to its features.
 
-    The classes are the class ids of the store's rows; images without one are not used. Features are streamed, 64 MiB of
+    The classes are the class ids of the store's rows; images without one are not used, and images of the same bytes and
+    class count once. Features are streamed, 64 MiB of
     them at a time; only stores of up to 512 MiB in float32 are kept in memory by the ``logistic`` recipe, which needs
     some 25 copies of the head in float64 besides, and passes over the features some hundred times.
 
@@ -128,11 +140,10 @@ def fit_head(
     labels_of_store([store], own_ids=True).check(max_label_problems)
     images = _Labelled(store)
     tell = progress or (lambda *_: None)
-    unlabelled = len(images) - len(images.ids)
     if config.recipe == "paper":
         head = _paper_recipe(images, config.seed, torch.device(device), tell)
-        return HeadFit(head, images.class_ids, len(images.ids), unlabelled)
-    return _logistic(images, config, torch.device(device), tell, unlabelled)
+        return images.fitted(head)
+    return _logistic(images, config, torch.device(device), tell)
 
 
 def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Progress) -> LinearHead:
@@ -153,7 +164,7 @@ def _paper_recipe(images: _Labelled, seed: int, device: torch.device, tell: Prog
     return LinearHead(layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy())
 
 
-def _logistic(images: _Labelled, config: HeadConfig, device: torch.device, tell: Progress, unlabelled: int) -> HeadFit:
+def _logistic(images: _Labelled, config: HeadConfig, device: torch.device, tell: Progress) -> HeadFit:
     train, held_out = _split(images, config)
     model = _Logistic(images, train, device)
     weights = np.zeros((len(images.class_ids), images.dim + 1))
@@ -169,7 +180,7 @@ def _logistic(images: _Labelled, config: HeadConfig, device: torch.device, tell:
     model = _Logistic(images, images.ids, device)
     weights = model.fit(weights, penalty)
     tell("penalties", len(PENALTIES) + 1, len(PENALTIES) + 1)
-    return HeadFit(model.head(weights), images.class_ids, len(images.ids), unlabelled, penalty, accuracy)
+    return images.fitted(model.head(weights), penalty, accuracy)
 
 
 def _split(images: _Labelled, config: HeadConfig) -> tuple[Indices, Indices]:
@@ -183,6 +194,10 @@ def _split(images: _Labelled, config: HeadConfig) -> tuple[Indices, Indices]:
     held = place < np.repeat(np.minimum(wanted, counts - 1), counts)
     if not held.any():
         raise DataError("every class has a single image, so none can be held out to choose the penalty: expected more.")
+    # An image that several classes have is on one side only.
+    held &= ~np.isin(images.codes[shuffled], images.codes[shuffled[~held]])
+    if not held.any():
+        raise DataError("every image that could be held out is there as one of another class too: expected one label.")
     return np.sort(shuffled[~held]), np.sort(shuffled[held])
 
 

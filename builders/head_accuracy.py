@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from spurious_imagenet.benchmark.models.head import LinearHead
+from spurious_imagenet.benchmark.repeats import each_once, image_codes
 from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.training import StoredImages
 from spurious_imagenet.errors import DataError
 
 __all__ = ["Measured", "head_accuracy"]
@@ -32,21 +34,19 @@ class Measured(NamedTuple):
 def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> Measured:
     """Measure how many of a store's images of the head's classes the head classifies rightly.
 
+    Images of the same bytes and class count once.
+
     Raises:
         DataError: The store has no image of these classes.
     """
-    right = total = 0
-    index = {class_id: i for i, class_id in enumerate(class_ids)}
-    present: set[int] = set()
-    for part in store.parts:
-        names = part.rows(["class_id"]).column("class_id").to_pylist()
-        label = np.array([index.get(n, -1) for n in names], np.int64)
-        known = label >= 0
-        if known.any():
-            logits = head.logits(part.features()[known])
-            right += int((logits.argmax(axis=1) == label[known]).sum())
-            total += int(known.sum())
-            present.update(label[known].tolist())
-    if not total:
+    images, place = StoredImages(store), {class_id: k for k, class_id in enumerate(class_ids)}
+    names = [n for part in images.parts for n in part.rows(["class_id"]).column("class_id").to_pylist()]
+    label = np.array([place.get(n, -1) for n in names], np.int64)
+    known = each_once(np.flatnonzero(label >= 0), image_codes(images.parts), label)
+    if not len(known):
         raise DataError(f"{store.path} has no image of the head's {len(class_ids)} classes: expected some.")
-    return Measured(right / total, total, len(present), len(store))
+    right = 0
+    for part, here, rows in images.by_part(known):
+        logits = head.logits(part.features()[rows])
+        right += int((logits.argmax(axis=1) == label[known[here]]).sum())
+    return Measured(right / len(known), len(known), len(np.unique(label[known])), len(images))

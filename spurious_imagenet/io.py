@@ -21,6 +21,7 @@ __all__ = [
     "atomic_path",
     "canonical_json",
     "is_unused",
+    "moved_along",
     "remove_leftovers",
     "sha256_file",
     "write_json",
@@ -115,6 +116,23 @@ def is_unused(directory: str | Path) -> bool:
     """Tell whether a directory is missing, or holds nothing but temporary files that a killed run left."""
     path = Path(directory)
     return not path.exists() or (path.is_dir() and all(p.name.startswith(_TEMPORARY) for p in path.iterdir()))
+
+
+def moved_along(path: str | Path, beside: str | Path) -> Iterator[Path]:
+    """Yield where a path may be now that a file named, if the file and what it names were moved together.
+
+    Args:
+        path: What the file says: an absolute path, or one that was relative to whoever wrote it.
+        beside: The file, where it is now.
+
+    Yields:
+        The longest ends of ``path`` below the folders that the file is in, nearest first; they need not exist.
+    """
+    named, here = Path(path), Path(beside).resolve()
+    parts = named.parts[1:] if named.is_absolute() else named.parts
+    for folder in (here, *here.parents):
+        for start in range(len(parts)):
+            yield folder.joinpath(*parts[start:])
 
 
 def remove_leftovers(directory: str | Path) -> int:

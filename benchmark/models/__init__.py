@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spurious_imagenet.benchmark.models.classifier import Classifier
     from spurious_imagenet.benchmark.models.head import LinearHead
     from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space, label_space_for
-    from spurious_imagenet.benchmark.models.load import SCHEMES, load_classifier
+    from spurious_imagenet.benchmark.models.load import SCHEMES, load_classifier, moved_spec
 
 __all__ = [
     "BACKENDS",
@@ -23,6 +23,7 @@ __all__ = [
     "imagenet_label_space",
     "label_space_for",
     "load_classifier",
+    "moved_spec",
 ]
 
 _HOME = {
@@ -35,6 +36,7 @@ _HOME = {
     "imagenet_label_space": "labels",
     "label_space_for": "labels",
     "load_classifier": "load",
+    "moved_spec": "load",
 }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from urllib.parse import unquote
 
 from spurious_imagenet.benchmark.models.classifier import Classifier
 from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
+from spurious_imagenet.io import moved_along
 
-__all__ = ["SCHEMES", "load_classifier", "load_recorded"]
+__all__ = ["SCHEMES", "load_classifier", "load_recorded", "moved_spec"]
 
 _HERE = "spurious_imagenet.benchmark.models"
 
@@ -25,6 +27,9 @@ SCHEMES: dict[str, tuple[str, str]] = {
     "spufix": ("spurious_imagenet.benchmark.mitigation.spufix_module", "load_spufix"),
     "python": (__name__, "load_python"),
 }
+
+#: Schemes whose address is a file on this machine.
+_OF_FILES = frozenset({"file", "robust", "head", "spufix"})
 
 
 def load_classifier(spec: str, *, image_size: int | None = None) -> Classifier:
@@ -49,6 +54,8 @@ def load_classifier(spec: str, *, image_size: int | None = None) -> Classifier:
 def load_recorded(spec: str, *, image_size: int | None = None, what: str) -> Classifier:
     """Load a model that a file names; as :func:`load_classifier`, but never by running Python code.
 
+    Where its weights are no longer there, they are looked for where they lie if they were moved together with the file.
+
     Args:
         spec: What the file says.
         image_size: Input side that overrides the model's own, px.
@@ -63,7 +70,23 @@ def load_recorded(spec: str, *, image_size: int | None = None, what: str) -> Cla
             f"{what} names the model {spec!r}, which would run code: if you trust it, name it yourself by an option of "
             "the spec (encoder= or model=)."
         )
-    return load_classifier(spec, image_size=image_size)
+    return load_classifier(moved_spec(spec, what), image_size=image_size)
+
+
+def moved_spec(spec: str, beside: str | Path) -> str:
+    """Return the spec of a model that a file names, with the place where its weights are now.
+
+    Args:
+        spec: What the file says.
+        beside: The file. If it was moved together with the weights, or is read from another working directory, these
+            are looked for below the folders that it is in; whether they are the same is for the caller to check.
+    """
+    scheme, _, rest = spec.partition(":")
+    address, mark, options = rest.partition("?")
+    if scheme not in _OF_FILES or Path(address).expanduser().exists():
+        return spec
+    found = next((place for place in moved_along(address, beside) if place.is_file()), None)
+    return spec if found is None else f"{scheme}:{found}{mark}{options}"
 
 
 def load_python(spec: ModelSpec) -> Classifier:

@@ -1,6 +1,7 @@
 """Reading WebDataset shards: addresses, a strict tar index, and images by byte offset."""
 
 from spurious_imagenet.benchmark.shards.addresses import expand_shards
+from spurious_imagenet.benchmark.shards.images import ShardImages, StoredImage
 from spurious_imagenet.benchmark.shards.index import IMAGE_EXTENSIONS, SampleEntry, ShardIndex, index_shard
 from spurious_imagenet.benchmark.shards.metadata import SampleMetadata, parse_metadata, read_metadata
 from spurious_imagenet.benchmark.shards.opening import LocalShard, open_shard
@@ -11,7 +12,9 @@ __all__ = [
     "LocalShard",
     "SampleEntry",
     "SampleMetadata",
+    "ShardImages",
     "ShardIndex",
+    "StoredImage",
     "expand_shards",
     "index_shard",
     "open_shard",

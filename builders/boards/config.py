@@ -32,5 +32,7 @@ class BoardsConfig(BaseModel):
     device: str = "auto"
     workers: PositiveInt | None = None
     """Threads that draw; the number of CPUs where left out."""
+    shards: tuple[str, ...] = ()
+    """Where the training images' shards are now, if they are not where the store says."""
     allow_pipe: bool = False
     """Allow ``pipe:`` addresses, which run a shell command."""

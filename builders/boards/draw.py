@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.devices import pick_device
 from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.benchmark.models import Classifier, load_classifier, moved_spec
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import TrainingIndex
 from spurious_imagenet.builders.boards.choose import chosen_rows
@@ -169,7 +169,7 @@ def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv
     preprocess = Preprocess.model_validate(
         {k: v for k, v in store.config.preprocess.items() if k in Preprocess.model_fields}
     )
-    classifier = _classifier(config.model or bank.info.model, store, preprocess)
+    classifier = _classifier(config.model or moved_spec(bank.info.model, config.bank), store, preprocess)
     return Gatherer(
         bank,
         TrainingIndex(store, len(store.config.class_ids)),
@@ -179,6 +179,7 @@ def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv
         ConceptCam(classifier, pick_device(config.device)),
         npfv,
         attack=_attack(classifier, config) if config.attack_steps else None,
+        shards=config.shards,
         allow_pipe=config.allow_pipe,
     )
 

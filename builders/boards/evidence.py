@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.errors import DataError
 
@@ -141,6 +140,7 @@ def read_pixels(
     preprocess: Preprocess,
     limits: DecodeLimits,
     *,
+    shards: tuple[str, ...] = (),
     allow_pipe: bool = False,
 ) -> tuple[list[str], Pixels]:
     """Read images of the shards as the model saw them.
@@ -150,6 +150,7 @@ def read_pixels(
         images: (n,) ascending ids.
         preprocess: The transform that the store's features were made with.
         limits: The image sizes that were refused then.
+        shards: Where the shards are now, if they are not where the store says.
         allow_pipe: Run the command of a ``pipe:`` address.
 
     Returns:
@@ -161,22 +162,20 @@ def read_pixels(
     keys: list[str] = []
     pixels = np.empty((len(images), preprocess.size, preprocess.size, 3), np.uint8)
     for part, _, rows in index.by_part(images):
-        shard = part.receipt.shard
-        found = part.rows(_COLUMNS).take(rows).to_pylist()
-        ranges = [(row["offset"], row["size"]) for row in found]
-        for row, data in zip(found, read_ranges(shard, ranges, allow_pipe=allow_pipe), strict=True):
-            pixels[len(keys)] = preprocess.apply(_decoded(data, row, shard, limits))
-            keys.append(row["key"])
+        rows_of_part = part.rows(_COLUMNS).take(rows).to_pylist()
+        found = [StoredImage(r["key"], r["offset"], r["size"], r["sha256"].hex()) for r in rows_of_part]
+        source = ShardImages(part.path, shards, allow_pipe=allow_pipe)
+        for image, data in zip(found, source.read(part.shard, found), strict=True):
+            pixels[len(keys)] = preprocess.apply(_decoded(data, image.key, part.shard, limits))
+            keys.append(image.key)
     return keys, pixels
 
 
-def _decoded(data: bytes, row: dict[str, Any], shard: str, limits: DecodeLimits) -> Pixels:
-    if hashlib.sha256(data).digest() != row["sha256"]:
-        raise DataError(f"image {row['key']} of {shard} has changed since its features were made.")
+def _decoded(data: bytes, key: str, shard: str, limits: DecodeLimits) -> Pixels:
     try:
         return decode_image(data, limits)
     except UndecodableImageError as error:
-        raise DataError(f"image {row['key']} of {shard} cannot be decoded any more: {error}.") from error
+        raise DataError(f"image {key} of {shard} cannot be decoded any more: {error}.") from error
 
 
 def evenly(images: Indices, count: int) -> Indices:

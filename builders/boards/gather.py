@@ -83,6 +83,7 @@ class Gatherer:
         cam: GradCAM of the bank's model.
         npfv: By concept id, its NPFV.
         attack: Makes feature attacks on the images that activate a neural feature most.
+        shards: Where the shards are now, if they are not where the store says.
         allow_pipe: Run the command of a ``pipe:`` address.
     """
 
@@ -97,11 +98,12 @@ class Gatherer:
         npfv: Mapping[str, Path],
         *,
         attack: Attack | None = None,
+        shards: tuple[str, ...] = (),
         allow_pipe: bool = False,
     ) -> None:
         self._bank, self._index, self._preprocess, self._limits = bank, index, preprocess, limits
         self._class_names, self._cam, self._npfv, self._attack = class_names, cam, npfv, attack
-        self._allow_pipe = allow_pipe
+        self._shards, self._allow_pipe = shards, allow_pipe
 
     def gather(self, rows: Sequence[int]) -> ClassBoards:
         """Gather the boards of some rows of the bank, all of one class.
@@ -118,7 +120,9 @@ class Gatherer:
         shown = [extremes(column, _SHOWN) for column in scores.T]
         references = evenly(images, _REFERENCES)
         needed = np.unique(np.concatenate([references, *(images[both] for pair in shown for both in pair)]))
-        keys, pixels = read_pixels(self._index, needed, self._preprocess, self._limits, allow_pipe=self._allow_pipe)
+        keys, pixels = read_pixels(
+            self._index, needed, self._preprocess, self._limits, shards=self._shards, allow_pipe=self._allow_pipe
+        )
         looks = self._look(bank, [images[np.concatenate(pair)] for pair in shown], needed, keys, pixels, class_index)
         boards = [self._board(bank, m, images, scores[:, m], shown[m], looks) for m in range(len(bank))]
         return ClassBoards(tuple(boards), pixels[np.searchsorted(needed, references)])

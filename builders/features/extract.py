@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,7 @@ from spurious_imagenet.benchmark.inference import ImageRunner
 from spurious_imagenet.benchmark.label_problems import LabelCount, labels_of_store
 from spurious_imagenet.benchmark.label_reading import LabelReader, ReadLabel
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.benchmark.shard_parts import ShardParts, changed
 from spurious_imagenet.benchmark.shards import LocalShard, expand_shards, index_shard, open_shard
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.builders.engine import Engine, LocalEngine
@@ -59,12 +60,20 @@ class FeaturesResult:
         made: Parts written by this run.
         found: Shards whose part was there already.
         failures: Shard and sentence of every shard that could not be read; it has no part.
+        copies: Shards that hold the bytes of another shard of the run, and that one; they have one part.
+        others: Parts of shards that the run was not given; they are in the store all the same.
+        hashed: Shards that were hashed to know whether they have a part.
+        hashed_bytes: Bytes that were read for it.
     """
 
     store: FeatureStore
     made: int = 0
     found: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
+    others: list[FeaturePart] = field(default_factory=list)
+    hashed: int = 0
+    hashed_bytes: int = 0
 
 
 def store_config(classifier: Classifier, config: FeaturesConfig) -> StoreConfig:
@@ -118,13 +127,13 @@ def extract_features(
         job.report(shard_done=True)
     _check_rejects(job.result.store, config.max_reject_fraction)
     labels_of_store([job.result.store]).check(config.max_label_problems, foreign=False)
-    return job.result
+    return job.finished(shards)
 
 
 def _shards(config: FeaturesConfig) -> list[str]:
     if config.shards:
         return list(expand_shards(config.shards, allow_pipe=config.allow_pipe))
-    reused = [part.receipt.shard for path in config.reuse for part in FeatureStore.open(path).parts]
+    reused = [part.shard for path in config.reuse for part in FeatureStore.open(path).parts]
     if not reused:
         raise ConfigError("there are no shards to run over: expected some, or feature stores to reuse.")
     return list(dict.fromkeys(reused))
@@ -144,8 +153,10 @@ class _Job:
         self.labels = LabelReader(classifier.labels)
         self._fitting_labels = config.max_label_problems == 1
         made = store_config(classifier, config)
-        self.reusable = [open_reusable(path, classifier, made) for path in config.reuse]
+        self.reusable = [ShardParts(open_reusable(path, classifier, made).parts) for path in config.reuse]
         self.result = FeaturesResult(FeatureStore.create(out, made))
+        self.parts = ShardParts(self.result.store.parts)
+        self._taken: dict[str, str] = {}  # part -> shard
         self._progress = progress
         self._shards, self._done, self._images, self._rejects = shards, 0, 0, 0
         self._start = time.monotonic()
@@ -164,20 +175,22 @@ class _Job:
         return ImageRunner(backend, self.classifier.preprocess, limits=config.limits, workers=config.workers)
 
     def __call__(self, url: str) -> tuple[str, str | None]:
-        part = self.result.store.part(url)
-        reusable = next((found for store in self.reusable if (found := store.part(url)) is not None), None)
         try:
+            part = self.parts.find(url)
+            reusable = next((found for parts in self.reusable if (found := parts.find(url)) is not None), None)
+            if part is None and reusable is not None:
+                part = self.parts.with_bytes_of(reusable)  # the shard may be gone, and known by two addresses
             if part is not None:
                 self._check_found(part, url)
                 self.result.found += 1
-                return url, None
-            if reusable is not None:
-                reuse_part(reusable, self.result.store, self.classifier)
+            elif reusable is not None:
+                part = reuse_part(reusable, self.result.store, self.classifier)
                 self._count(reusable.receipt.scored, len(reusable.receipt.rejects))
+                self.result.made += 1
             else:
                 with open_shard(url, allow_pipe=self.config.allow_pipe) as shard:
-                    self._make(shard)
-            self.result.made += 1
+                    part = self._make(shard)
+                self.result.made += 1
         except DataError as error:
             return url, str(error)
         except OSError as error:
@@ -186,16 +199,37 @@ class _Job:
             raise StoreError(
                 f"the disk of {self.result.store.path} is full: the part of {url} was not written; free space, rerun."
             ) from error
+        self._take(part, url)
         return url, None
 
-    def _make(self, shard: LocalShard) -> None:
+    def _take(self, part: FeaturePart, url: str) -> None:
+        self.parts.add(part)
+        if (first := self._taken.setdefault(part.path.name, url)) != url:
+            self.result.copies.append((url, first))
+
+    def finished(self, shards: Sequence[str]) -> FeaturesResult:
+        """Return what the run did, with the parts that are none of its own."""
+        result, given = self.result, {self.parts.place(shard) for shard in shards}
+        result.others = [
+            part
+            for part in result.store.parts
+            if part.path.name not in self._taken and self.parts.place(part.shard) not in given
+        ]
+        read = (self.parts, *self.reusable)
+        result.hashed = sum(len(parts.hashed) for parts in read)
+        result.hashed_bytes = sum(parts.hashed_bytes for parts in read)
+        return result
+
+    def _make(self, shard: LocalShard) -> FeaturePart:
+        is_local = shard.streamed_sha256 is None
+        changed_at = shard.path.stat().st_mtime_ns if is_local else None
         index = index_shard(shard, salvage=self.config.salvage)
         dim = self.result.store.config.feature_dim
         with shard.path.open("rb") as file:
             labels = self.labels.read_shard(file, index.samples)
         self._check_labels(shard.url, labels)
         scored = score_shard(shard, index, self.runner, labels, dim, self._count)
-        self.result.store.write_part(
+        return self.result.store.write_part(
             shard=shard.url,
             shard_sha256=shard.sha256(),
             shard_bytes=shard.size,
@@ -205,6 +239,7 @@ class _Job:
             turned=scored.turned,
             versions=_versions() | {"backend": self.runner.backend.name},
             label_problems=scored.label_problems,
+            shard_mtime_ns=changed_at,
         )
 
     def _check_labels(self, url: str, labels: list[ReadLabel]) -> None:
@@ -228,19 +263,13 @@ class _Job:
             )
 
     def _check_found(self, part: FeaturePart, url: str) -> None:
-        receipt = part.receipt
-        if receipt.config_sha256 != self.result.store.config.sha256:
+        if part.receipt.config_sha256 != self.result.store.config.sha256:
             raise StoreError(f"{part.path} was made with another configuration than its store: delete it, rerun.")
-        local = Path(url)
-        if local.is_file() and local.stat().st_size != receipt.shard_bytes:
-            raise StoreError(
-                f"{url} has {local.stat().st_size} bytes, but {receipt.shard_bytes} when it was scored: it has changed."
-            )
         if self.config.verify:
             part.check()
             with open_shard(url, allow_pipe=self.config.allow_pipe) as shard:
-                if shard.sha256() != receipt.shard_sha256:
-                    raise StoreError(f"{url} has changed since it was scored: its SHA-256 is not the receipt's.")
+                if shard.sha256() != part.receipt.shard_sha256:
+                    raise changed(part, url)
 
     def _count(self, images: int, rejects: int) -> None:
         self._images += images

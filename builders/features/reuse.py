@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
@@ -12,7 +10,7 @@ from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.benchmark.shards import SampleMetadata
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, Reject, StoreConfig
 from spurious_imagenet.builders.features.shard import top5
-from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.errors import ConfigError, StoreError
 
 __all__ = ["open_reusable", "reuse_part"]
 
@@ -44,21 +42,13 @@ def open_reusable(path: str, classifier: Classifier, wanted: StoreConfig) -> Fea
     return store
 
 
-def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) -> None:
+def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) -> FeaturePart:
     """Write a part of another store as the classifier would have made it from the shard's images.
 
     Labels are looked up by class id, and the five likeliest classes computed from the stored float16 features, so that
     their probabilities differ from those of the network by its rounding.
-
-    Raises:
-        DataError: The shard has another size than when the features were made.
     """
     receipt = found.receipt
-    local = Path(receipt.shard)
-    if local.is_file() and local.stat().st_size != receipt.shard_bytes:
-        raise DataError(
-            f"{receipt.shard} has {local.stat().st_size} bytes, but {receipt.shard_bytes} when {found.path} was made."
-        )
     features, head = found.features(), classifier.linear_head()
     index: list[list[int]] = []
     probability: list[list[float]] = []
@@ -72,8 +62,8 @@ def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) 
     for name, values in (("label", label), ("top5_index", index), ("top5_probability", probability)):
         field = rows.schema.get_field_index(name)
         rows = rows.set_column(field, name, pa.array(values, rows.schema.field(name).type))
-    store.write_part(
-        shard=receipt.shard,
+    return store.write_part(
+        shard=found.shard,
         shard_sha256=receipt.shard_sha256,
         shard_bytes=receipt.shard_bytes,
         features=features,
@@ -86,6 +76,7 @@ def reuse_part(found: FeaturePart, store: FeatureStore, classifier: Classifier) 
             for key, one in zip(rows.column("key").to_pylist(), read, strict=True)
             if one.problem is not None
         ],
+        shard_mtime_ns=found.changed_at,
     )
 
 

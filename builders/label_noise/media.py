@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
+from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.builders.join import OwnImages
 from spurious_imagenet.builders.review.items import ReviewItem, write_items
 from spurious_imagenet.errors import ConfigError, DataError
@@ -31,7 +32,16 @@ def image_sources(images: str | None, features: tuple[str, ...]) -> tuple[str, .
         return (images,)
     if not features:
         raise ConfigError("the images to review and crop are needed: expected `--images` (or `--review 0`).")
-    return tuple(part.receipt.shard for part in FeatureStore.open(features[0]).parts)
+    return tuple(map(_shard_of, FeatureStore.open(features[0]).parts))
+
+
+def _shard_of(part: FeaturePart) -> str:
+    """Return where a part's shard is now."""
+    first = part.rows(("key", "offset", "size", "sha256")).slice(0, 1).to_pylist()
+    if not first:
+        return part.shard
+    image = StoredImage(**first[0] | {"sha256": first[0]["sha256"].hex()})
+    return ShardImages(part.path).place(part.shard, image)
 
 
 def read_images(sources: Iterable[str], wanted: Collection[str]) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
 from spurious_imagenet.benchmark.models.labels import imagenet_label_space
+from spurious_imagenet.benchmark.models.load import moved_spec
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.builders.label_noise.collisions import read_collisions
 from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
@@ -127,7 +128,8 @@ def _write_images(folder: Path, config: LabelNoiseConfig, found: _Found) -> Labe
         write_review(folder, judged, references, {sha256: read[sha256] for sha256 in sorted(reviewed)})
     if not len(cropped):
         return found.report
-    cropper = CoreCropper(_bank(config), config.model)
+    bank = _bank(config)
+    cropper = CoreCropper(bank, config.model or moved_spec(bank.info.model, str(config.bank)))
     crops, without = draw_crops(cropper, cropped, read, config.crops, folder / "crops")
     return found.report.model_copy(update={"crops": crops, "without_core": without})
 

@@ -41,6 +41,8 @@ class MineConfig(BaseModel):
     device: str = "auto"
     backend: str = "auto"
     workers: PositiveInt | None = None
+    shards: tuple[str, ...] = ()
+    """Where the pool's shards are now, if they are not where the store says."""
     allow_pipe: bool = False
 
     @model_validator(mode="after")

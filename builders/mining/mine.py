@@ -50,12 +50,14 @@ class MineResult:
         concepts: One row a concept: ``concept_id``, ``class_name``, ``found``, ``agreed``, ``near_duplicates``,
             ``kept``, ``enough``.
         images: Images looked at, each counted once however many concepts it is a candidate of.
+        kept_images: Images kept for at least one concept, each counted once.
         resumed: Whether an earlier run had finished already.
     """
 
     path: Path
     concepts: pd.DataFrame
     images: int
+    kept_images: int
     resumed: bool
 
 
@@ -99,8 +101,10 @@ def mine(
 
 def _read(root: Path, *, resumed: bool) -> MineResult:
     concepts = pq.read_table(root / "concepts.parquet").to_pandas()
-    images = pq.read_table(root / "candidates.parquet", columns=["shard", "offset"]).to_pandas().drop_duplicates()
-    return MineResult(root, concepts, len(images), resumed)
+    rows = pq.read_table(root / "candidates.parquet", columns=["shard", "offset", "status"]).to_pandas()
+    images = rows.drop_duplicates(["shard", "offset"])
+    kept = rows[rows["status"] == Status.KEPT.value].drop_duplicates(["shard", "offset"])
+    return MineResult(root, concepts, len(images), len(kept), resumed)
 
 
 def _chosen_concepts(bank: ConceptBank, config: MineConfig) -> ConceptBank:
@@ -141,7 +145,7 @@ def _rows_with_verdict(bank: ConceptBank, config: MineConfig) -> NDArray[np.int6
 def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
     """Describe everything that decides the outcome; how it is run does not."""
     settings = config.model_dump(
-        mode="json", exclude={"bank", "features", "device", "backend", "workers", "allow_pipe"}
+        mode="json", exclude={"bank", "features", "device", "backend", "workers", "shards", "allow_pipe"}
     )
     if settings["verdict"] is None:
         del settings["verdict"]  # candidates from before there were verdicts are still of the same settings

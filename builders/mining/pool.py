@@ -56,7 +56,7 @@ def image_rows(store: FeatureStore, parts: Sequence[str], pairs: pd.DataFrame) -
     for number in sorted(set(wanted["part"].tolist())):
         part, rows = by_name[parts[number]], wanted.loc[wanted["part"] == number, "row"]
         table = part.rows([*_COLUMNS, "top5_probability"]).take(rows.to_numpy()).to_pandas()
-        found.append(table.assign(shard=part.receipt.shard))
+        found.append(table.assign(shard=part.shard))
     pairs.drop(columns=["part", "row"], inplace=True)
     if found:
         images = pd.concat(found, ignore_index=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 import imagehash
 import numpy as np
@@ -17,7 +17,7 @@ from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageErr
 from spurious_imagenet.benchmark.inference import ImageRunner, softmax
 from spurious_imagenet.benchmark.manifest import Miner
 from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.builders.mining.miners import architecture_of
 from spurious_imagenet.errors import DataError, ModelError
@@ -59,6 +59,7 @@ class Voters:
     def __init__(self, config: MineConfig, classes: Sequence[str], limits: DecodeLimits) -> None:
         self._config = config
         self._limits = limits
+        self._source = ShardImages(Path(config.features), config.shards, allow_pipe=config.allow_pipe)
         self._voters = [self._load(spec, classes) for spec in config.agree]
         self.miners = tuple(self._described(v.classifier) for v in self._voters)
 
@@ -104,14 +105,8 @@ class Voters:
     def _fetch(self, images: pd.DataFrame) -> Iterator[bytes]:
         rows = zip(images["shard"], images["key"], images["offset"], images["size"], images["sha256"], strict=True)
         for shard, group in groupby(rows, key=lambda row: row[0]):
-            members = list(group)
-            ranges = [(int(offset), int(size)) for _, _, offset, size, _ in members]
-            for member, data in zip(
-                members, read_ranges(shard, ranges, allow_pipe=self._config.allow_pipe), strict=True
-            ):
-                if hashlib.sha256(data).hexdigest() != member[4]:
-                    raise DataError(f"image {member[1]} of {shard} has changed since its features were made.")
-                yield data
+            wanted = [StoredImage(key, int(offset), int(size), sha256) for _, key, offset, size, sha256 in group]
+            yield from self._source.read(shard, wanted)
 
     def _ask(
         self, voter: _Voter, data: Sequence[bytes], images: pd.DataFrame

@@ -51,6 +51,8 @@ class PublishConfig(VersionConfig):
     """What people said of the concepts: names, verdicts and votes are published."""
     bank: str | None = None
     """The concept bank: its eigenvalues and names are published, and its verdicts where ``verdicts`` is left out."""
+    shards: tuple[str, ...] = ()
+    """Where the candidates' shards are now, if they are not where the candidates say."""
     allow_pipe: bool = False
 
     @model_validator(mode="after")

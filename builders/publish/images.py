@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,26 +14,24 @@ from PIL import Image
 from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
 from spurious_imagenet.benchmark.images.orientation import is_turned_elsewhere
 from spurious_imagenet.benchmark.manifest import DataFile
-from spurious_imagenet.benchmark.shards import parse_metadata, read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage, parse_metadata, read_ranges
 from spurious_imagenet.builders.publish.schema import row_of
 from spurious_imagenet.builders.publish.tables import ROW_GROUP
 from spurious_imagenet.data_cards.options import Sample
-from spurious_imagenet.errors import DataError
 
 __all__ = ["image_rows", "write_samples"]
 
-_RANGES = (("offset", "size"), ("meta_offset", "meta_size"))
 _SAMPLES, _SAMPLE_SIDE, _QUALITY = 6, 256, 85
 
 
 def image_rows(
-    rows: pd.DataFrame, *, allow_pipe: bool, progress: Callable[[int, int], None], turned: set[str]
+    rows: pd.DataFrame, source: ShardImages, *, progress: Callable[[int, int], None], turned: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the published rows with the images' original bytes, a row group of them in memory at a time.
 
     Args:
         rows: Chosen candidates, in the order of publication.
-        allow_pipe: Allow ``pipe:`` addresses.
+        source: Where their shards are.
         progress: Called with (images fetched, of all).
         turned: Receives the hash of each image that others turn (see ``is_turned_elsewhere``).
 
@@ -43,26 +40,24 @@ def image_rows(
     """
     for start in range(0, len(rows), ROW_GROUP):
         group = rows.iloc[start : start + ROW_GROUP]
-        for row in _with_bytes(group, allow_pipe):
+        for row in _with_bytes(group, source):
             if is_turned_elsewhere(row["image"]["bytes"]):
                 turned.add(row["sha256"])
             yield row
         progress(start + len(group), len(rows))
 
 
-def _with_bytes(rows: pd.DataFrame, allow_pipe: bool) -> Iterator[dict[str, Any]]:
+def _with_bytes(rows: pd.DataFrame, source: ShardImages) -> Iterator[dict[str, Any]]:
     """Fetch image and metadata of each row, shard by shard; yield the published rows in their own order."""
     records = rows.to_dict("records")
     fetched: dict[int, dict[str, Any]] = {}
     for shard in sorted(set(rows["shard"])):
         here = [i for i, r in enumerate(records) if r["shard"] == shard]
-        ranges = [(int(r[o]), int(r[s])) for i in here for r in [records[i]] for o, s in _RANGES]
-        pieces = read_ranges(shard, ranges, allow_pipe=allow_pipe)
-        for i in here:
-            data, meta = next(pieces), next(pieces)
-            row = {str(k): v for k, v in records[i].items()}
-            if hashlib.sha256(data).hexdigest() != row["sha256"]:
-                raise DataError(f"image {row['key']} of {shard} has changed since it was mined.")
+        own = [{str(k): v for k, v in records[i].items()} for i in here]
+        images = [StoredImage(r["key"], int(r["offset"]), int(r["size"]), r["sha256"]) for r in own]
+        notes = [(int(r["meta_offset"]), int(r["meta_size"])) for r in own]
+        metadata = read_ranges(source.place(shard, images[0]), notes, allow_pipe=source.allow_pipe)
+        for i, row, data, meta in zip(here, own, source.read(shard, images), metadata, strict=True):
             fetched[i] = row_of(row, data, parse_metadata(meta, b""))
     yield from (fetched[i] for i in range(len(records)))
 

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from spurious_imagenet.benchmark.manifest import DataFile, DatasetManifest, RetiredImage, images_sha256
+from spurious_imagenet.benchmark.shards import ShardImages
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.miners import read_miners
 from spurious_imagenet.builders.mining.select import Status
@@ -171,7 +172,8 @@ def _write_tables(
     turned: set[str],
 ) -> tuple[DataFile, ...]:
     named = rows.assign(cue=_names(rows, facts))
-    images = image_rows(named, allow_pipe=config.allow_pipe, progress=progress, turned=turned)
+    source = ShardImages(Path(config.candidates), config.shards, since="it was mined", allow_pipe=config.allow_pipe)
+    images = image_rows(named, source, progress=progress, turned=turned)
     concepts = facts.rows(rows, public_spec(facts.scorer.model))
     taken_back = retired_rows(retired, config.version)
     return (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.review.items import BoardTable, ReviewItem
@@ -58,13 +57,14 @@ def items_from_candidates(
 
 
 def candidate_media(
-    candidates_dir: str | Path, items: Iterable[ReviewItem], *, allow_pipe: bool = False
+    candidates_dir: str | Path, items: Iterable[ReviewItem], *, shards: tuple[str, ...] = (), allow_pipe: bool = False
 ) -> Iterator[tuple[str, bytes]]:
     """Fetch the items' images by byte offset, each once, shard by shard.
 
     Args:
         candidates_dir: The folder that the items were made from.
         items: From :func:`items_from_candidates`.
+        shards: Where the shards are now, if they are not where the candidates say.
         allow_pipe: Run the command of a ``pipe:`` address.
 
     Yields:
@@ -76,13 +76,12 @@ def candidate_media(
     wanted = {str(item.info["sha256"]): item.media for item in items}
     rows = _read_kept(Path(candidates_dir), [*_PLACE_COLUMNS, "status"]).drop_duplicates("sha256")
     rows = rows[rows["sha256"].isin(wanted)].sort_values(["shard", "offset"], kind="stable")
+    source = ShardImages(Path(candidates_dir), shards, since="it was mined", allow_pipe=allow_pipe)
     for shard, here in rows.groupby("shard", sort=False):
-        ranges = [(int(o), int(s)) for o, s in zip(here["offset"], here["size"], strict=True)]
-        pieces = read_ranges(str(shard), ranges, allow_pipe=allow_pipe)
-        for key, sha256, data in zip(here["key"], here["sha256"], pieces, strict=True):
-            if hashlib.sha256(data).hexdigest() != sha256:
-                raise DataError(f"image {key} of {shard} has changed since it was mined.")
-            yield wanted[sha256], data
+        places = zip(here["key"], here["offset"], here["size"], here["sha256"], strict=True)
+        images = [StoredImage(key, int(offset), int(size), sha256) for key, offset, size, sha256 in places]
+        for image, data in zip(images, source.read(str(shard), images), strict=True):
+            yield wanted[image.sha256], data
 
 
 def _image_item(row: dict[Any, Any], boards: BoardTable | None) -> ReviewItem:

@@ -35,6 +35,8 @@ class ReviewSource(BaseModel):
     """Judge these concept ids only."""
     per_concept: PositiveInt | None = None
     """At most so many candidates a concept."""
+    shards: tuple[str, ...] = ()
+    """Where the candidates' shards are now, if they are not where the candidates say."""
     allow_pipe: bool = False
 
     @model_validator(mode="after")
@@ -78,7 +80,7 @@ def make_review(
         found = items_from_candidates(
             source.candidates, source.boards, concepts=source.concepts, per_concept=source.per_concept
         )
-        media = candidate_media(source.candidates, found, allow_pipe=source.allow_pipe)
+        media = candidate_media(source.candidates, found, shards=source.shards, allow_pipe=source.allow_pipe)
     elif source.boards is not None:
         found = items_from_boards(source.boards, source.concepts)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.images import Preprocess, UndecodableImageError, View, decode_image
 from spurious_imagenet.benchmark.inference import softmax
 from spurious_imagenet.benchmark.models import Backend, Classifier
-from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, Pixels, blend, corrupt
 from spurious_imagenet.builders.sensitivity.masks import ClassMasks, MaskFolder
 from spurious_imagenet.builders.visualise.align_masks import align
@@ -78,6 +77,7 @@ class Measurer:
         backend: It, ready to run.
         seed: Where the turns of ``patch-rotate`` come from; an image is turned alike for every concept and model.
         workers: Threads; the number of CPUs where None.
+        shards: Where the shards are now, if they are not where the masks say.
         allow_pipe: Run the command of a ``pipe:`` shard address.
 
     Raises:
@@ -92,6 +92,7 @@ class Measurer:
         *,
         seed: int = 0,
         workers: int | None = None,
+        shards: tuple[str, ...] = (),
         allow_pipe: bool = False,
     ) -> None:
         if not isinstance(classifier.preprocess, Preprocess):
@@ -101,7 +102,8 @@ class Measurer:
             )
         self.masks, self.classifier, self.backend = masks, classifier, backend
         self.preprocess: Preprocess = classifier.preprocess
-        self.seed, self.allow_pipe = seed, allow_pipe
+        self.seed = seed
+        self.source = ShardImages(masks.path, shards, since="its mask was made", allow_pipe=allow_pipe)
         self.workers = workers or os.cpu_count() or 1
         self._compute = BoundedSemaphore(backend.concurrency)
 
@@ -166,11 +168,11 @@ class Measurer:
         places = list(zip(rows["shard"], rows["offset"], rows["size"], range(len(rows)), strict=True))
         for shard, group in groupby(places, key=lambda place: place[0]):
             images = [(key, [p[3] for p in same]) for key, same in groupby(group, key=lambda p: (p[1], p[2]))]
-            ranges = [(int(offset), int(size)) for (offset, size), _ in images]
-            for data, (_, own) in zip(read_ranges(shard, ranges, allow_pipe=self.allow_pipe), images, strict=True):
-                if hashlib.sha256(data).hexdigest() != rows["sha256"].iloc[own[0]]:
-                    key = rows["key"].iloc[own[0]]
-                    raise DataError(f"image {key} of {shard} has changed since its mask was made.")
+            wanted = [
+                StoredImage(rows["key"].iloc[own[0]], int(offset), int(size), rows["sha256"].iloc[own[0]])
+                for (offset, size), own in images
+            ]
+            for data, (_, own) in zip(self.source.read(shard, wanted), images, strict=True):
                 yield _Image(data, own)
 
     def _answer(self, images: list[_Image], found: ClassMasks, target: int) -> _Answers:

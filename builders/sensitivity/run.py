@@ -96,6 +96,7 @@ class SensitivityRun:
         device: str = "auto",
         backend: str = "auto",
         workers: int | None = None,
+        shards: tuple[str, ...] = (),
         allow_pipe: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> ModelSensitivity:
@@ -106,6 +107,7 @@ class SensitivityRun:
             device: Where to run.
             backend: How to run.
             workers: Threads.
+            shards: Where the shards are now, if they are not where the masks say.
             allow_pipe: Run the command of a ``pipe:`` shard address.
             progress: Called with (classes done, classes in all).
 
@@ -123,7 +125,13 @@ class SensitivityRun:
             write_json(root / "model.json", _identity(classifier))
             runner = classifier.backend(backend, device=device, workers=workers)
             measurer = Measurer(
-                self.masks, classifier, runner, seed=self.config.seed, workers=workers, allow_pipe=allow_pipe
+                self.masks,
+                classifier,
+                runner,
+                seed=self.config.seed,
+                workers=workers,
+                shards=shards,
+                allow_pipe=allow_pipe,
             )
             for file, folder in zip(files, self.masks.folders, strict=True):
                 if not file.is_file():

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.shards import read_ranges
+from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import Indices, TrainingIndex, check_made_by
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
@@ -114,6 +114,7 @@ def write_masks(
     out: str | Path,
     config: MasksConfig,
     *,
+    shards: tuple[str, ...] = (),
     allow_pipe: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
@@ -128,6 +129,7 @@ def write_masks(
         classifier: The bank's model, at the store's image size.
         out: Directory to write; see the module for its form.
         config: What to write.
+        shards: Where the shards are now, if they are not where the store says.
         allow_pipe: Run the command of a ``pipe:`` shard address.
         progress: Called with (classes done, classes in all).
 
@@ -144,7 +146,7 @@ def write_masks(
     check_made_by(store, classifier)
     chosen, root = _chosen(bank, config), Path(out)
     _start(root, chosen, store, config)
-    writer = _Writer(store, classifier, config, allow_pipe)
+    writer = _Writer(store, classifier, config, ShardImages(store.path, shards, allow_pipe=allow_pipe))
     classes = sorted(set(chosen.table["class_index"].tolist()))
     total = 0
     for done, class_index in enumerate(classes, start=1):
@@ -205,8 +207,8 @@ def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConf
 class _Writer:
     """Plans and writes one class's masks after the other."""
 
-    def __init__(self, store: FeatureStore, classifier: Classifier, config: MasksConfig, allow_pipe: bool) -> None:
-        self.store, self.classifier, self.config, self.allow_pipe = store, classifier, config, allow_pipe
+    def __init__(self, store: FeatureStore, classifier: Classifier, config: MasksConfig, source: ShardImages) -> None:
+        self.store, self.classifier, self.config, self.source = store, classifier, config, source
         self.maps = ActivationMaps(classifier)
         self.index = TrainingIndex(store, len(store.config.class_ids))
         self.limits = DecodeLimits.model_validate(store.config.preprocess.get("limits", {}))
@@ -232,7 +234,7 @@ class _Writer:
         for part, place, rows in self.index.by_part(ids):
             table = part.rows(_ROW_COLUMNS).take(rows).to_pandas()
             number = np.arange(place.start, place.stop)
-            found.append(table.assign(part=part.path.name, shard=part.receipt.shard, number=number))
+            found.append(table.assign(part=part.path.name, shard=part.shard, number=number))
         images = pd.concat(found, ignore_index=True)
         images["sha256"] = [digest.hex() for digest in images["sha256"]]
         ordered: pd.DataFrame = images.sort_values(["shard", "offset"], ignore_index=True)
@@ -260,8 +262,6 @@ class _Writer:
         pixels: list[NDArray[Any]] = []
         done = 0
         for row, data in self._read(images):
-            if hashlib.sha256(data).hexdigest() != row.sha256:
-                raise DataError(f"image {row.key} of {row.shard} has changed since its features were made.")
             try:
                 pixels.append(self.classifier.preprocess.apply(decode_image(data, self.limits)))
             except UndecodableImageError as error:
@@ -276,8 +276,8 @@ class _Writer:
     def _read(self, images: pd.DataFrame) -> Iterator[tuple[_Image, bytes]]:
         for shard, group in groupby(map(_Image._make, images[list(_Image._fields)].to_numpy()), attrgetter("shard")):
             rows = list(group)
-            ranges = [(row.offset, row.size) for row in rows]
-            yield from zip(rows, read_ranges(shard, ranges, allow_pipe=self.allow_pipe), strict=True)
+            wanted = [StoredImage(row.key, row.offset, row.size, row.sha256) for row in rows]
+            yield from zip(rows, self.source.read(shard, wanted), strict=True)
 
 
 def _listing(plan: _ClassPlan, names: list[str]) -> pa.Table:

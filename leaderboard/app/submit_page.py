@@ -11,6 +11,7 @@ from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.app.checker import Outcome
 from spurious_imagenet.leaderboard.app.guard import FieldKind
 from spurious_imagenet.leaderboard.app.uploads import HANDED_IN
+from spurious_imagenet.process import environment
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,7 +56,7 @@ def mount_submit_page(
         ConfigError: Gradio is not installed.
     """
     folder = tempfile.TemporaryDirectory(prefix="spurious-board-")
-    with _environment({**_QUIET, "GRADIO_TEMP_DIR": folder.name}):
+    with environment({**_QUIET, "GRADIO_TEMP_DIR": folder.name}):
         try:
             import gradio as gr
         except ImportError as error:
@@ -92,7 +93,7 @@ def _mount(gr: Any, app: FastAPI, page: Any, upload: int) -> None:
         theme=gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"]),
         css=_STYLE,
     )
-    page.has_launched = True  # from then on gradio checks paths itself, of which every one is blocked
+    page.has_launched = True  # so that gradio checks paths too, every one of which is blocked
 
 
 def _submission_form(gr: Any, receive: Callable[[IO[bytes]], Outcome], upload: int) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.builders.boards import BoardsConfig, draw_boards
-from spurious_imagenet.cli.options import Device, console, progress_bar, validated
+from spurious_imagenet.cli.options import Device, ShardsNow, console, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -29,6 +30,7 @@ def command(
     model: Annotated[str | None, typer.Option(help="Model spec, if the model has moved.")] = None,
     device: Device = "auto",
     workers: Annotated[int | None, typer.Option(help="Drawing threads; as many as CPUs if not given.", min=1)] = None,
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
     """Draw one board a concept, from which a person judges whether it is spurious.
@@ -47,8 +49,10 @@ def command(
         attack_steps=attack_steps,
         device=device,
         workers=workers,
+        shards=tuple(shards or ()),
         allow_pipe=allow_pipe,
     )
+    open_store(features)
     with progress_bar("classes") as bar:
         task = bar.add_task("boards", total=None, note="")
         result = draw_boards(config, out, progress=lambda done, n: bar.update(task, completed=done, total=n))

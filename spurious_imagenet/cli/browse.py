@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.browse import WORKSPACE, build
 from spurious_imagenet.builders.fiftyone_app import connect, listen, page, serve
 from spurious_imagenet.builders.gallery import Gallery, default_cache
 from spurious_imagenet.builders.review.mongo import Mongo
-from spurious_imagenet.cli.options import console
+from spurious_imagenet.cli.options import ShardsNow, console
 from spurious_imagenet.cli.review_open import Browser, Port, Remote, announce
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -24,6 +24,7 @@ def command(
         Path | None, typer.Option(help="Feature store with these images, usually the pool's: adds a map of them.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where to extract the images to.")] = None,
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
     port: Port = None,
     browser: Browser = True,
@@ -31,14 +32,17 @@ def command(
 ) -> None:
     """Open a published dataset or a candidates folder in FiftyOne."""
     gallery = Gallery.open(source)
-    store = FeatureStore.open(features) if features is not None else None
+    store = open_store(features) if features is not None else None
     folder = (cache or default_cache()) / gallery.identity
     with listen(port) as listener:
         mongo = Mongo(folder / "mongo")
         try:
             with console.status("extracting images") as status:
                 images = gallery.extract(
-                    folder / "images", allow_pipe=allow_pipe, progress=lambda n: status.update(f"{n} images extracted")
+                    folder / "images",
+                    shards=tuple(shards or ()),
+                    allow_pipe=allow_pipe,
+                    progress=lambda n: status.update(f"{n} images extracted"),
                 )
                 status.update("starting FiftyOne")
                 mongo.ensure()

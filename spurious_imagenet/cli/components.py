@@ -9,10 +9,10 @@ import typer
 
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import made_of
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
 from spurious_imagenet.cli.options import ImageSize, MaxLabelProblems, console, progress_bar, say_labels, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["command"]
@@ -27,7 +27,7 @@ def command(
     max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Find the class-wise neural PCA components of a model (SFE eq. 1-6)."""
-    store = FeatureStore.open(features)
+    store = open_store(features)
     classifier = load_classifier(model, image_size=image_size)
     if classifier.weights_sha256 != store.config.weights_sha256:
         raise StoreError(

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.comparison import ContrastConfig, ContrastRecord, contrast, write_contrast
 from spurious_imagenet.builders.comparison.report import cue_rows, measures
 from spurious_imagenet.builders.planted.truth import PlantedTruth
 from spurious_imagenet.cli.options import console as stderr
 from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
@@ -39,10 +39,10 @@ def command(
         record = contrast(
             ConceptBank.load(npca),
             ConceptBank.load(neurons),
-            FeatureStore.open(features),
+            open_store(features),
             config,
             truth=PlantedTruth.load(world) if world else None,
-            pool=FeatureStore.open(pool_features) if pool_features else None,
+            pool=open_store(pool_features) if pool_features else None,
             progress=lambda done, n: bar.update(task, completed=done, total=n),
         )
     files = write_contrast(record, out)

@@ -21,6 +21,7 @@ from spurious_imagenet.builders.cues.suggest import suggest
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.cli.options import ImageSize, working
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 
@@ -67,7 +68,7 @@ def command(
         given, embedded, classifier.labels, store_config(classifier, FeaturesConfig(model=model, shards=("-",))), prompt
     )
     if align is not None and align_to is not None:
-        source, target = FeatureStore.open(align), FeatureStore.open(align_to)
+        source, target = open_store(align), open_store(align_to)
         bank.check_features(target.config.weights_sha256, target.config.sha256, str(align_to))
         alignment = fit_alignment(source, target)
         bank = aligned_bank(bank, alignment, source.config)
@@ -76,9 +77,10 @@ def command(
             f"{alignment.r2:.1%} of the variance of {classifier.spec}'s features."
         )
     if features:
-        stores = [FeatureStore.open(path) for path in features]
+        stores = [open_store(path) for path in features]
+        measured = [open_store(path) for path in measure] if measure else stores
         with working("measuring gaps"):
-            gaps = cue_gaps(bank, stores, _by_model([FeatureStore.open(path) for path in measure or features]), k=k)
+            gaps = cue_gaps(bank, stores, _by_model(measured), k=k)
         bank = with_gaps(bank, gaps)
     bank.save(out)
     if features:

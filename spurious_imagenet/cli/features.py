@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from spurious_imagenet.cli.options import (
     say_labels,
     validated,
 )
+from spurious_imagenet.cli.stores import say_repeats
 from spurious_imagenet.errors import DataError
 
 __all__ = ["command"]
@@ -104,6 +106,27 @@ def _summarise(result: FeaturesResult) -> None:
         )
     for reason, count in reasons.most_common(10):
         console.print(f"  {count} rejected: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for remark in _remarks(result):
+        console.print(f"  {remark}", highlight=False, markup=False, soft_wrap=True)
     say_labels(labels_of_store([result.store]))
+    say_repeats(result.store)
     for shard, reason in result.failures:
         console.print(f"  failed: {shard}: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _remarks(result: FeaturesResult) -> Iterator[str]:
+    if result.hashed:
+        yield (
+            f"{result.hashed} shards were hashed ({result.hashed_bytes / 1e6:,.1f} MB read) to know whether they have "
+            "been scored: they are not where they were, have another time of change, or are of the size of another."
+        )
+    if result.copies:
+        copy, first = result.copies[0]
+        yield f"{len(result.copies)} shards have the bytes of another one and count once, such as {copy}: {first}."
+    if result.others:
+        part = result.others[0]
+        yield (
+            f"{len(result.others)} of {len(result.store.parts)} parts are of shards that this run was not given, such "
+            f"as {part.path} of {part.shard} ({len(part)} images); they count all the same: delete the folders of "
+            "those that are not wanted."
+        )

@@ -20,6 +20,7 @@ from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import EvalRecord, Interval
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.cli.options import working
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError
 
@@ -81,7 +82,7 @@ def _rests_on(found: ModelComparison, models: Sequence[tuple[str, FeatureStore |
 def _stored(given: Sequence[str]) -> Iterator[tuple[str, FeatureStore]]:
     for one in given:
         named = re.fullmatch(r"([\w.-]+)=(.+)", one)
-        store = FeatureStore.open(named[2] if named else one)
+        store = open_store(named[2] if named else one)
         yield named[1] if named else short_name(store.config.model), store
 
 

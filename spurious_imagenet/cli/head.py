@@ -12,10 +12,10 @@ from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, label
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
 from spurious_imagenet.benchmark.models.labels import of_classes
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.head import HeadConfig, fit_head
 from spurious_imagenet.builders.head_accuracy import head_accuracy
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["command"]
@@ -38,7 +38,7 @@ def command(
     images: spurious features --model head:FILE --reuse FEATURES --out NEW.
     """
     config = validated(HeadConfig, recipe=recipe)
-    store = FeatureStore.open(features)
+    store = open_store(features)
     encoder = load_classifier(model, image_size=store.config.preprocess.get("size"))
     if encoder.weights_sha256 != store.config.weights_sha256:
         raise StoreError(
@@ -64,13 +64,14 @@ def command(
         class_names=tuple(known.get(class_id, class_id) for class_id in fit.class_ids),
     )
     save_head(out, fit.head, info)
-    about = f"{out}: {len(fit.class_ids)} classes, fitted to {fit.images} images ({fit.unlabelled} without a label)"
+    about = f"{out}: {len(fit.class_ids)} classes, fitted to {fit.images} images ({fit.unlabelled} without a label"
+    about += f", {fit.repeated} more of the same bytes and class left out)" if fit.repeated else ")"
     if fit.holdout_accuracy is not None:
         about += f"; {fit.holdout_accuracy:.1%} of held-out images right with the chosen penalty {fit.penalty:g}"
     say_labels(labels_of_store([store], own_ids=True))
     typer.echo(about + ".")
     if test is not None:
-        tested = FeatureStore.open(test)
+        tested = open_store(test)
         found = head_accuracy(fit.head, fit.class_ids, tested)
         say_labels(labels_of_store([tested], own_ids=True))
         which = of_classes(found.classes, len(fit.class_ids)).replace("the model", "the head")

@@ -9,7 +9,6 @@ import typer
 
 from spurious_imagenet.benchmark.concepts import ConceptVerdicts
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import write_alphas
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.imports import (
     ImagesConfig,
     import_spurious_images,
@@ -19,6 +18,7 @@ from spurious_imagenet.builders.imports import (
 )
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import console, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["app"]
 
@@ -71,7 +71,7 @@ def sfe_alphas(
 
     With it SpuFix is transferred to a model of yours without the robust ResNet-50: spurious spufix --alphas.
     """
-    classes = read_sfe_alphas(folder, FeatureStore.open(features), ConceptVerdicts.load(components))
+    classes = read_sfe_alphas(folder, open_store(features), ConceptVerdicts.load(components))
     write_alphas(out, classes)
     images, concepts = sum(len(c.sha256) for c in classes), sum(len(c.components) for c in classes)
     typer.echo(f"{out}: α of {images} training images of {len(classes)} classes on {concepts} components.")

@@ -55,7 +55,9 @@ def command(
 
     Suspicious are images that show their class's spurious features strongly and that models take for another class.
     """
-    from spurious_imagenet.builders.label_noise.run import find_label_noise  # torch: seconds to import
+    # Seconds to import.
+    from spurious_imagenet.builders.label_noise.run import find_label_noise
+    from spurious_imagenet.cli.stores import open_store
 
     config = validated(
         LabelNoiseConfig,
@@ -75,6 +77,8 @@ def command(
         crops=crops,
         model=model,
     )
+    for path in config.features:
+        open_store(path)
     with working("looking for wrong labels"):
         report = find_label_noise(config, out)
     _show(report)

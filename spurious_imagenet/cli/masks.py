@@ -10,10 +10,10 @@ import typer
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.models import load_classifier, moved_spec
 from spurious_imagenet.builders.visualise.masks import MasksConfig, write_masks
-from spurious_imagenet.cli.options import Device, progress_bar, validated
+from spurious_imagenet.cli.options import Device, ShardsNow, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -27,6 +27,7 @@ def command(
     concept: Annotated[list[str] | None, typer.Option(help="Only this concept id; may be given often.")] = None,
     model: Annotated[str | None, typer.Option(help="Where the bank's model lies now, if it has moved.")] = None,
     device: Device = "auto",
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
     """Write where the images that show a concept show it, as 8-bit soft masks (SR section I.2.2).
@@ -34,8 +35,9 @@ def command(
     One folder a class, each whole; rerun the same command to go on after an interruption.
     """
     config = validated(MasksConfig, share=share, components=components, concepts=tuple(concept or ()))
-    concepts, store = ConceptBank.load(bank), FeatureStore.open(features)
-    classifier = load_classifier(model or concepts.info.model, image_size=store.config.preprocess.get("size"))
+    concepts, store = ConceptBank.load(bank), open_store(features)
+    spec = model or moved_spec(concepts.info.model, bank)
+    classifier = load_classifier(spec, image_size=store.config.preprocess.get("size"))
     classifier = replace(classifier, network=classifier.network.to(pick_device(device)))
     with progress_bar("classes") as bar:
         task = bar.add_task("masks", total=None, note="")
@@ -45,6 +47,7 @@ def command(
             classifier,
             out,
             config,
+            shards=tuple(shards or ()),
             allow_pipe=allow_pipe,
             progress=lambda done, n: bar.update(task, completed=done, total=n),
         )

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from spurious_imagenet.builders.mining import MineConfig, MineResult, mine
-from spurious_imagenet.cli.options import Backend, Device, Workers, progress_bar, validated
+from spurious_imagenet.cli.options import Backend, Device, ShardsNow, Workers, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
 
 __all__ = ["command"]
@@ -38,6 +39,7 @@ def command(
     device: Device = "auto",
     backend: Backend = "auto",
     workers: Workers = None,
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
     """Find the images of a pool that show a component without, perhaps, the class.
@@ -60,8 +62,10 @@ def command(
         device=device,
         backend=backend,
         workers=workers,
+        shards=tuple(shards or ()),
         allow_pipe=allow_pipe,
     )
+    open_store(features)
     with progress_bar("images") as bar:
         tasks = {step: bar.add_task(step, total=None, note="") for step in ("scoring", "voting")}
         result = mine(config, out, progress=lambda step, done, n: bar.update(tasks[step], completed=done, total=n))
@@ -81,6 +85,7 @@ def _show(result: MineResult, config: MineConfig) -> None:
         typer.echo(f"… and {len(concepts) - _SHOWN} more in {result.path}/concepts.parquet")
     few = int((~concepts["enough"]).sum())
     typer.echo(
-        f"{result.images} images looked at, {int(concepts['kept'].sum())} kept; {few} of {len(concepts)} concepts have "
-        f"fewer than {config.keep} ({config.min_agree} of {1 + len(config.agree)} models must agree)."
+        f"{result.images} images looked at, {result.kept_images} of them kept, for {int(concepts['kept'].sum())} pairs "
+        f"of an image and a concept; {few} of {len(concepts)} concepts have fewer than {config.keep} "
+        f"({config.min_agree} of {1 + len(config.agree)} models must agree)."
     )

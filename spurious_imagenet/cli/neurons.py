@@ -9,10 +9,10 @@ import typer
 
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.benchmark.training import made_of
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.cli.options import ImageSize, MaxLabelProblems, console, progress_bar, say_labels, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Find the neural features that add most to each class's logit (SR section 3)."""
     config = validated(NeuronsConfig, top=top, images=images)
-    store = FeatureStore.open(features)
+    store = open_store(features)
     classifier = load_classifier(model, image_size=image_size)
     with progress_bar("classes") as bar:
         task = bar.add_task("neurons", total=None, note="")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models import load_classifier
+from spurious_imagenet.benchmark.models import load_classifier, moved_spec
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, eps_at, make_npfvs
 from spurious_imagenet.cli.options import Device, ImageSize, progress_bar, validated
 
@@ -51,7 +51,7 @@ def command(
         batch_size=batch_size,
     )
     concepts = ConceptBank.load(bank)
-    classifier = load_classifier(model or concepts.info.model, image_size=image_size)
+    classifier = load_classifier(model or moved_spec(concepts.info.model, bank), image_size=image_size)
     with progress_bar("steps", f", {steps} for each image") as bar:
         task = bar.add_task("NPFV", total=None, note="")
         made = make_npfvs(

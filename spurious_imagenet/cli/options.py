@@ -16,6 +16,7 @@ __all__ = [
     "Device",
     "ImageSize",
     "MaxLabelProblems",
+    "ShardsNow",
     "Workers",
     "console",
     "image_counter",
@@ -32,6 +33,10 @@ Backend = Annotated[
 Workers = Annotated[int | None, typer.Option(help="Decoding threads; as many as CPUs if not given.", min=1)]
 MaxLabelProblems = Annotated[
     float, typer.Option(help="Fail if a larger share of the images has a label that cannot be used.", min=0, max=1)
+]
+ShardsNow = Annotated[
+    list[str] | None,
+    typer.Option("--shards", help="Where the images' shards are now, if they are not where they were; may repeat."),
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in place of the model's own.", min=1)]
 

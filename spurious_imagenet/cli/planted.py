@@ -9,7 +9,6 @@ import typer
 from rich.text import Text
 
 from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
 from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
@@ -18,6 +17,7 @@ from spurious_imagenet.builders.planted.found import found_sheet
 from spurious_imagenet.builders.planted.report import CheckReport, check_report
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_path
@@ -119,7 +119,7 @@ def check(
 ) -> None:
     """Compare what was found and mined with what was planted; exit with 1 when too little was."""
     truth = PlantedTruth.load(world)
-    found = cue_auc(ConceptBank.load(bank), FeatureStore.open(features), truth)
+    found = cue_auc(ConceptBank.load(bank), open_store(features), truth)
     kept = read_candidates(candidates, ("concept_id", "sha256", "status"))
     report = check_report(found, mined_purity(kept, truth, found))
     report.write_report(out, found_sheet(report, truth, kept, world))

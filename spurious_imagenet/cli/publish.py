@@ -19,7 +19,7 @@ from spurious_imagenet.builders.publish import (
     publish_annotations,
     publish_rankings,
 )
-from spurious_imagenet.cli.options import console, progress_bar, validated
+from spurious_imagenet.cli.options import ShardsNow, console, progress_bar, validated
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import canonical_json
@@ -41,7 +41,7 @@ _BELONGS = {
     **dict.fromkeys(
         (
             *("--reviewed", "--unreviewed", "--concept", "--min-images", "--per-concept", "--retire", "--boards"),
-            *("--verdicts", "--bank", "--allow-pipe"),
+            *("--verdicts", "--bank", "--shards", "--allow-pipe"),
         ),
         frozenset({"--candidates"}),
     ),
@@ -94,6 +94,7 @@ def command(
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Upload as a pull request.")] = False,
     private: Annotated[bool, typer.Option(help="A repository that is made is private, or public.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="With --diff: write JSON.")] = False,
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
     """Write, check, compare and upload a Hugging Face dataset: spurious images, rankings, or verdicts on concepts.
@@ -173,6 +174,7 @@ def _write_images(given: dict[str, Any], out: Path, common: dict[str, Any]) -> N
         concepts=tuple(given["--concept"] or ()),
         min_images=given["--min-images"] or 1,
         per_concept=given["--per-concept"],
+        shards=tuple(given["--shards"] or ()),
         allow_pipe=given["--allow-pipe"],
         **common,
     )

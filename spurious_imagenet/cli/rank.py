@@ -11,6 +11,7 @@ import typer
 from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.builders.rankings import RankConfig, RankResult, rank
 from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar, say_labels, validated
+from spurious_imagenet.cli.stores import open_store
 
 __all__ = ["command"]
 
@@ -67,6 +68,8 @@ def command(
         allow_pipe=allow_pipe,
         max_label_problems=max_label_problems,
     )
+    for path in dict.fromkeys(path for stores in config.features.values() for path in stores):
+        open_store(path)
     with progress_bar("classes") as bar:
         tasks = {s: bar.add_task(s, total=None, note="") for s in config.features}
         result = rank(config, out, progress=lambda s, done, n: bar.update(tasks[s], completed=done, total=n))

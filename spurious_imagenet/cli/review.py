@@ -22,7 +22,7 @@ from spurious_imagenet.builders.review.sheets import (
     import_sheet,
 )
 from spurious_imagenet.cli.groups import plain_typer
-from spurious_imagenet.cli.options import console, validated, working
+from spurious_imagenet.cli.options import ShardsNow, console, validated, working
 from spurious_imagenet.cli.review_open import command as open_command
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import ConfigError
@@ -66,6 +66,7 @@ def create(
     ] = 0.1,
     name: Annotated[str | None, typer.Option(help="What the review is called; its folder's name if left out.")] = None,
     seed: Annotated[int, typer.Option(help="Decides who judges what, and in which order.", min=0)] = 0,
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
     """Make a review of boards, of mined images or of anything else."""
@@ -80,6 +81,7 @@ def create(
         gold=gold,
         concepts=tuple(concept or ()),
         per_concept=per_concept,
+        shards=tuple(shards or ()),
         allow_pipe=allow_pipe,
     )
     with working("reading the items"):

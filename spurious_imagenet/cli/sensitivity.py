@@ -12,7 +12,7 @@ from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.builders.sensitivity import MaskFolder, SensitivityConfig, SensitivityRecord, SensitivityRun
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS
 from spurious_imagenet.builders.sensitivity.record import ModelSensitivity
-from spurious_imagenet.cli.options import Backend, Device, ImageSize, Workers, progress_bar, validated
+from spurious_imagenet.cli.options import Backend, Device, ImageSize, ShardsNow, Workers, progress_bar, validated
 from spurious_imagenet.cli.tables import Sheet, note
 
 __all__ = ["command"]
@@ -30,6 +30,7 @@ def command(
     device: Device = "auto",
     backend: Backend = "auto",
     workers: Workers = None,
+    shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
     """Measure how accuracy drops when a concept's region is greyed, blurred or has its patches turned (SR appendix B).
@@ -50,6 +51,7 @@ def command(
                     device=device,
                     backend=backend,
                     workers=workers,
+                    shards=tuple(shards or ()),
                     allow_pipe=allow_pipe,
                     progress=lambda done, n, task=task: bar.update(task, completed=done, total=n),  # type: ignore[misc]
                 )

@@ -17,6 +17,7 @@ from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.visualise.npfv import check_fit
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import sha256_file
 
@@ -61,7 +62,7 @@ def command(
         image_size = FeatureStore.open(given).config.preprocess.get("size")
     classifier = load_classifier(model, image_size=image_size)
     chosen = None if bank is None else _chosen(bank, verdict, concept)
-    store = None if features is None else FeatureStore.open(features)
+    store = None if features is None else open_store(features)
     if target_features is None:
         check_fit(classifier, cast(ConceptBank, chosen))
         spufix = fit_scorer(cast(ConceptBank, chosen), classifier, store)
@@ -71,7 +72,7 @@ def command(
             task = bar.add_task("directions", total=None, note="")
             spufix = transfer(
                 found.classes,
-                FeatureStore.open(target_features),
+                open_store(target_features),
                 classifier,
                 config,
                 scorer=found.scorer,

@@ -15,8 +15,8 @@ from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.models.labels import of_classes
 from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.record import Interval
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
+from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import is_unused
@@ -90,7 +90,7 @@ def command(
     if not is_unused(out):
         raise StoreError(f"{out} already exists: expected a new or empty directory to write to.")
     ranked = Rankings.load(rankings, train_split), Rankings.load(rankings, val_split)
-    stores = FeatureStore.open(features), FeatureStore.open(val_features)
+    stores = open_store(features), open_store(val_features)
     classifier = load_classifier(model, image_size=stores[0].config.preprocess.get("size"))
     tuning = Tuning(classifier, *stores, ranked, str(rankings), config, device, max_label_problems)
     with progress_bar("runs") as bar:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.builders import head as head_module
-from spurious_imagenet.builders.head import HeadConfig, HeadFit, fit_head
+from spurious_imagenet.builders.head import HeadConfig, HeadFit, _Labelled, _split, fit_head
 from spurious_imagenet.builders.head_accuracy import head_accuracy
 from spurious_imagenet.errors import DataError
 
@@ -238,3 +239,50 @@ def test_a_bare_encoder_makes_features_for_a_head(tmp_path: Path, monkeypatch: p
     assert rows.column("top5_index").to_pylist()[0] == [-1] * 5
     assert run_spurious("head", "--model", bare, "--features", out, "--out", tmp_path / "h.safetensors").code == 0
     assert len(load_classifier(f"head:{tmp_path / 'h.safetensors'}").labels) == 4
+
+
+def test_images_of_the_same_bytes_count_once_and_on_one_side(tmp_path: Path) -> None:
+    """Every image is there two or three times, and some as an image of another class too."""
+    rng = np.random.default_rng(4)
+    digests, label = [hashlib.sha256(bytes([i])).digest() for i in range(60)], np.arange(60) % 3
+    features = (CENTRES[label] + 1.5 * rng.standard_normal((60, DIM))).astype(np.float16)
+
+    def stored(name: str, images: np.ndarray, labels: np.ndarray) -> FeatureStore:
+        config = StoreConfig(
+            model="file:none",
+            weights_sha256="ab" * 32,
+            label_space="other",
+            class_ids=("unrelated",),
+            feature_dim=DIM,
+            preprocess={},
+        )
+        store = FeatureStore.create(tmp_path / name, config)
+        rows = [{"class_id": f"class-{k}", "sha256": digests[i]} for i, k in zip(images, labels, strict=True)]
+        store.write_part(
+            shard="x.tar",
+            shard_sha256="ab" * 32,
+            shard_bytes=1,
+            features=features[images],
+            rows=pa.Table.from_pylist(rows, ROW_SCHEMA),
+            rejects=(),
+            versions={},
+        )
+        return store
+
+    once = np.arange(60)
+    twice = np.concatenate([once, once[::-1], once[:10]])
+    alone = fit_head(stored("once", once, label), HeadConfig())
+    doubled = fit_head(stored("twice", twice, label[twice]), HeadConfig())
+    assert (alone.images, alone.repeated, doubled.images, doubled.repeated) == (60, 0, 60, 70)
+    assert np.array_equal(alone.head.weight, doubled.head.weight)
+    assert alone.holdout_accuracy == doubled.holdout_accuracy
+    predicted = alone.head.logits(features).argmax(axis=1)
+    right = int(np.flatnonzero(predicted == label)[0])
+    test = stored("test", np.array([right] * 3 + [59]), np.array([label[right]] * 3 + [(predicted[59] + 1) % 3]))
+    assert head_accuracy(alone.head, alone.class_ids, test) == 0.5
+
+    both = np.concatenate([once, once[:40]])
+    mixed = stored("mixed", both, np.concatenate([label, (label[:40] + 1) % 3]))
+    train, held = _split(_Labelled(mixed), HeadConfig(holdout=0.4))
+    assert len(held)
+    assert not set(both[train]) & set(both[held])

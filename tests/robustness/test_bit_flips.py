@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -50,21 +51,33 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 def test_every_flip_in_a_shard_is_noticed(scored: Scored) -> None:
     rng = np.random.default_rng(0)
-    before, noticed, in_vain = tree(scored.store), 0, 0
-    for _ in range(FLIPS):
+    before, noticed = parts_of(scored), 0
+    for verify in [True, False] * (FLIPS // 2):
         shard = scored.shards[rng.integers(len(scored.shards))]
         intact = shard.read_bytes()
         shard.write_bytes(flipped(intact, int(rng.integers(8 * len(intact)))))
-        assert scored.run(verify=False).found == 2, "without --verify only the size is compared"
-        try:
-            scored.run(verify=True)
-            in_vain += 1
-        except StoreError as error:
-            noticed += f"{shard} has changed since it was scored" in str(error)
+        with pytest.raises(StoreError, match=f"{shard} has changed since it was scored"):
+            scored.run(verify=verify)
+        noticed += 1
         shard.write_bytes(intact)
-    assert (noticed, in_vain) == (FLIPS, 0)
-    assert scored.run(verify=True).found == 2
-    assert tree(scored.store) == before
+        assert scored.run(verify=False).found == 2
+    assert noticed == FLIPS // 2 * 2
+    assert parts_of(scored) == before
+
+
+def test_a_flip_that_leaves_the_time_of_change_is_noticed_with_verify(scored: Scored) -> None:
+    shard = scored.shards[0]
+    at = shard.stat().st_mtime_ns
+    shard.write_bytes(flipped(shard.read_bytes(), 8 * 700))
+    os.utime(shard, ns=(at, at))
+    assert scored.run(verify=False).found == 2, "size and time are as they were"
+    with pytest.raises(StoreError, match=f"{shard} has changed since it was scored"):
+        scored.run(verify=True)
+
+
+def parts_of(scored: Scored) -> dict[str, bytes]:
+    """All files but those that say when a shard was changed last, which it was."""
+    return {name: data for name, data in tree(scored.store).items() if not name.endswith("shard.json")}
 
 
 @pytest.mark.parametrize("name", ["features.npy", "rows.parquet"])
@@ -108,7 +121,11 @@ def test_the_command_line_says_which_shard(scored: Scored) -> None:
         "features", "--model", scored.spec, "--shards", shard.parent, "--out", scored.store, "--backend", "eager",
         "--verify",
     )  # fmt: skip
-    assert ran.the_error() == f"{shard} has changed since it was scored: its SHA-256 is not the receipt's."
+    part = next(p for p in FeatureStore.open(scored.store).parts if p.shard == str(shard))
+    assert ran.the_error() == (
+        f"{shard} has changed since it was scored: its SHA-256 is not the receipt's; put the shard back that was "
+        f"scored, or delete {part.path} and rerun to score this one in its place."
+    )
 
 
 def test_a_torn_part_is_an_error_that_names_it(scored: Scored) -> None:

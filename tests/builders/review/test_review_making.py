@@ -199,3 +199,19 @@ def test_what_is_no_reviewed_file_is_refused(tmp_path: Path) -> None:
         read_reviewed(candidates / "receipt.json")
     with pytest.raises(StoreError, match="cannot be read"):
         read_reviewed(tmp_path / "missing.parquet")
+
+
+def test_candidates_of_a_project_that_was_moved_find_their_images(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    candidates = write_candidates(old / "candidates")
+    there = make_review(ReviewSource(candidates=candidates), tmp_path / "before", name="r", labelers=("a", "b"))
+    old.rename(tmp_path / "new")
+    moved = ReviewSource(candidates=tmp_path / "new" / "candidates")
+    here = make_review(moved, tmp_path / "after", name="r", labelers=("a", "b"))
+    assert list(here.items) == list(there.items)
+    apart = tmp_path / "apart"
+    (tmp_path / "new" / "candidates").rename(apart)
+    with pytest.raises(DataError, match=r"pool-0\.tar is no longer there, .* say with --shards where"):
+        make_review(ReviewSource(candidates=apart), tmp_path / "no", name="r", labelers=("a", "b"))
+    told = ReviewSource(candidates=apart, shards=(str(tmp_path / "new"),))
+    assert len(make_review(told, tmp_path / "told", name="r", labelers=("a", "b")).items) == len(there.items)
