@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +52,8 @@ class HeadCore(nn.Module):
         super().__init__()
         self.encoder = encoder
         # Without a draw of first weights, which would move the random numbers of whoever loads a model.
-        self.classifier = nn.utils.skip_init(nn.Linear, head.feature_dim, len(head.bias))
+        empty: Callable[..., nn.Linear] = nn.utils.skip_init
+        self.classifier = empty(nn.Linear, head.feature_dim, len(head.bias))
         self.classifier.load_state_dict(
             {"weight": torch.from_numpy(head.weight.copy()), "bias": torch.from_numpy(head.bias.copy())}
         )

@@ -207,7 +207,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> N
     assert refused > 1500
 
 
-@pytest.mark.skipif("SPURIOUS_DATA" not in os.environ, reason="the published file is not part of the project")
+@pytest.mark.skipif("SPURIOUS_DATA" not in os.environ, reason="SPURIOUS_DATA names no folder with the published file")
 def test_the_published_file_has_322_components_of_233_classes() -> None:
     path = Path(os.environ["SPURIOUS_DATA"]) / "published/spurious_components.npy"
     verdicts = read_sfe_components(path)

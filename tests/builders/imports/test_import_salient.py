@@ -149,7 +149,7 @@ def test_what_is_no_such_csv_is_refused(tmp_path: Path) -> None:
         read_salient_imagenet(tmp_path / "huge.csv")
 
 
-@pytest.mark.skipif("SPURIOUS_DATA" not in os.environ, reason="the published file is not part of the project")
+@pytest.mark.skipif("SPURIOUS_DATA" not in os.environ, reason="SPURIOUS_DATA names no folder with the published file")
 def test_the_published_votes_give_630_spurious_pairs_of_357_classes(tmp_path: Path) -> None:
     path = Path(os.environ["SPURIOUS_DATA"]) / "published/discover_spurious_features.csv"
     read_salient_imagenet(path).save(tmp_path / "v.parquet")
