@@ -97,8 +97,8 @@ def make_anew(out: Path) -> None:
     mark = out / ".first-look"
     if out.exists() and not mark.is_file() and not (out.is_dir() and not any(out.iterdir())):
         sys.exit(
-            f"quick: {out} exists and is not an earlier first look: expected a new or an empty folder; name another, as "
-            "in `python examples/quick.py out/quick`."
+            f"quick: {out} exists and is not an earlier first look: expected a new or an empty folder; name another, "
+            "as in `python examples/quick.py out/quick`."
         )
     if out.exists():
         shutil.rmtree(out)

@@ -13,7 +13,6 @@ from torch import Tensor
 from spurious_imagenet.builders.visualise.apgd import checkpoints, maximise, project
 from spurious_imagenet.errors import ConfigError, DataError, ModelError
 
-
 #: Around a maximum the objective falls with the square of the distance, so values that float32 cannot tell apart belong
 #: to images that differ by its square root, 3e-4 or a few times that, and which of them is met first is up to rounding.
 #: The images of different starts differ by more than ten times this.
