@@ -3,9 +3,9 @@
     python benchmarks/demo_runs.py out/demo-runs --seeds 0,1,2,3,4 --settings plain,sse [--mend]
 
 A run is ``examples/planted_world.sh`` (and, with ``--mend``, ``examples/planted_mend.sh``) on the world of a seed, with
-the instructions of a setting of ``benchmarks/rounding.py``: its networks are then trained anew and slightly otherwise, as
-on another processor. Prints one row a run and one row a statement of the mending. A run takes some ten minutes on two
-cores; runs go on where they were stopped. Exits with 1 if anything that is required failed anywhere.
+the instructions of a setting of ``benchmarks/rounding.py``: its networks are then trained anew and slightly otherwise,
+as on another processor. Prints one row per run and one row per statement of the mending. A run takes some ten minutes on
+two cores; runs go on where they were stopped. Exits with 1 if anything that is required failed anywhere.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class Watch:
         import torch
 
         def share_of(actual: Any, expected: Any, rtol: float, atol: float) -> None:
-            a, e = (np.asarray(torch.as_tensor(v).detach().cpu(), dtype=np.float64) for v in (actual, expected))
+            plain = (v.detach().cpu() if isinstance(v, torch.Tensor) else v for v in (actual, expected))
+            a, e = (np.asarray(v, dtype=np.float64) for v in plain)
             with np.errstate(all="ignore"):
                 shares = np.abs(a - e) / (atol + rtol * np.abs(e))
             if shares.size and (atol or rtol):
@@ -85,7 +86,7 @@ class Watch:
         allclose, close = np.testing.assert_allclose, torch.testing.assert_close
 
         def assert_allclose(actual: Any, desired: Any, rtol: float = 1e-7, atol: float = 0, **more: Any) -> None:
-            share_of(np.asarray(actual), np.asarray(desired), rtol, atol)
+            share_of(actual, desired, rtol, atol)
             allclose(actual, desired, rtol=rtol, atol=atol, **more)
 
         def assert_close(actual: Any, expected: Any, **more: Any) -> None:

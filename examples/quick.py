@@ -29,10 +29,8 @@ from spurious_imagenet.cli import app
 from spurious_imagenet.errors import SpuriousImagenetError
 
 WEIGHTS = Path(__file__).resolve().parent / "quick"
-MODELS = (
-    "robust",
-    "efficientnet",
-)  # one trained against attacks, whose components are sought, and one trained as usual
+#: Trained against attacks, with the components that are sought; and trained as usual.
+MODELS = ("robust", "efficientnet")
 
 
 class Chain:

@@ -55,10 +55,8 @@ def world(
     sizes = {"--tiny": tiny, "--small": small, "--measure": measure}
     if len(asked := [name for name, given in sizes.items() if given]) > 1:
         raise ConfigError(f"{' and '.join(asked)} are sizes of a world: expected one of them.")
-    made = (
-        WorldConfig.tiny if tiny else WorldConfig.small if small else WorldConfig.measuring if measure else WorldConfig
-    )
-    base = made()
+    makers = {"--tiny": WorldConfig.tiny, "--small": WorldConfig.small, "--measure": WorldConfig.measuring}
+    base = makers[asked[0]]() if asked else WorldConfig()
     chosen = {"train_per_class": train_per_class, "val_per_class": val_per_class}
     values = base.model_dump() | {"seed": seed, "image_size": image_size}
     values |= {name: count for name, count in chosen.items() if count is not None}
