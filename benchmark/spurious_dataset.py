@@ -12,7 +12,7 @@ from typing import Any
 
 from spurious_imagenet.benchmark.manifest import hub_repository
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.process import Bars
+from spurious_imagenet.process_state import Bars
 
 __all__ = ["SpuriousDataset", "SpuriousImage", "open_dataset", "without_bars"]
 

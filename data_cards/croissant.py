@@ -21,7 +21,7 @@ from spurious_imagenet.data_cards.responsible import Responsible, responsible
 from spurious_imagenet.data_cards.sources import Sources, license_addresses, read_sources
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import write_json
-from spurious_imagenet.process import log_levels
+from spurious_imagenet.process_state import log_levels
 
 __all__ = ["CROISSANT", "the_library", "the_library_quiet", "write_croissant"]
 

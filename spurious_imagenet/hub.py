@@ -23,7 +23,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError
 from spurious_imagenet.io import sha256_file
-from spurious_imagenet.process import Bars
+from spurious_imagenet.process_state import Bars
 
 __all__ = ["HubError", "PushResult", "fetch_file", "push_dataset"]
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from spurious_imagenet.benchmark.devices import Precision, autocast
 from spurious_imagenet.errors import ConfigError, ModelError
-from spurious_imagenet.process import no_warnings
+from spurious_imagenet.process_state import no_warnings
 
 __all__ = ["BACKENDS", "Backend", "Outputs", "make_backend"]
 

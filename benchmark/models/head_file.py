@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class HeadCore(nn.Module):
         super().__init__()
         self.encoder = encoder
         # Without a draw of first weights, which would move the random numbers of whoever loads a model.
-        empty: Callable[..., nn.Linear] = nn.utils.skip_init
+        empty: Callable[..., nn.Linear] = cast(Any, nn.utils.skip_init)
         self.classifier = empty(nn.Linear, head.feature_dim, len(head.bias))
         self.classifier.load_state_dict(
             {"weight": torch.from_numpy(head.weight.copy()), "bias": torch.from_numpy(head.bias.copy())}

@@ -11,7 +11,7 @@ from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.app.checker import Outcome
 from spurious_imagenet.leaderboard.app.guard import FieldKind
 from spurious_imagenet.leaderboard.app.uploads import HANDED_IN
-from spurious_imagenet.process import environment
+from spurious_imagenet.process_state import environment
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

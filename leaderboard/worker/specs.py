@@ -9,7 +9,7 @@ from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.leaderboard.submission.information import spec_refusal
 from spurious_imagenet.leaderboard.submission.problems import shown
-from spurious_imagenet.process import environment
+from spurious_imagenet.process_state import environment
 
 __all__ = ["LOCAL_SCHEMES", "check_spec", "load_public"]
 

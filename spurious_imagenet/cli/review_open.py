@@ -14,7 +14,7 @@ from spurious_imagenet.builders.fiftyone_app import listen, page, serve
 from spurious_imagenet.builders.review.fiftyone_session import LABELER, REVIEW, WORKSPACE, current_session
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.cli.options import console
-from spurious_imagenet.process import environment
+from spurious_imagenet.process_state import environment
 
 __all__ = ["Browser", "Port", "Remote", "announce", "command"]
 

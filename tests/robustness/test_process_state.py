@@ -37,7 +37,7 @@ from spurious_imagenet.builders.shards.attribution import AttributionTable
 from spurious_imagenet.data_cards.croissant import write_croissant
 from spurious_imagenet.data_cards.croissant_check import check_croissant
 from spurious_imagenet.leaderboard.worker.specs import load_public
-from spurious_imagenet.process import Bars, environment, log_levels, no_warnings
+from spurious_imagenet.process_state import Bars, environment, log_levels, no_warnings
 
 _CLIP = {
     "embed_dim": 8,
