@@ -1,6 +1,6 @@
 """Run the program on odd input of every kind, and write what it said and what it kept as a table.
 
-    python benchmarks/reliability.py [--out docs/reliability.md] [--only TOPIC]
+python benchmarks/reliability.py [--out docs/reliability.md] [--only TOPIC]
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spurious_imagenet.builders.local_only import LocalOnly
 from spurious_imagenet.builders.review.mongo import LOOPBACK
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.process import environment, log_levels
+from spurious_imagenet.process_state import environment, log_levels
 
 __all__ = ["connect", "listen", "operator", "page", "plane", "serve"]
 
