@@ -4,8 +4,8 @@
 
 A run is ``examples/planted_world.sh`` (and, with ``--mend``, ``examples/planted_mend.sh``) on the world of a seed, with
 the instructions of a setting of ``benchmarks/rounding.py``: its networks are then trained anew and slightly otherwise,
-as on another processor. Prints one row per run and one row per statement of the mending. A run takes some ten minutes
-on two cores; runs go on where they were stopped. Exits with 1 if anything that is required failed anywhere.
+as on another processor. Prints one row per run and one row per statement of the mending. A run takes some ten
+minutes on two cores; runs go on where they were stopped. Exits with 1 if anything that is required failed anywhere.
 """
 
 from __future__ import annotations
