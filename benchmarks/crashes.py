@@ -33,6 +33,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from crash_inputs import make_bank, make_inputs
 
 import spurious_imagenet.benchmark.models.file_models

@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
@@ -18,9 +17,10 @@ from spurious_imagenet.cli.groups import CommandGroup, InterruptedByUser, UsageE
 from spurious_imagenet.cli.remarks import shown_remarks
 from spurious_imagenet.errors import SpuriousImagenetError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "program"]
 
 _HERE = "spurious_imagenet.cli"
+_INTERRUPTED = 130  # what shells show for a program that Ctrl-C ended
 #: A full or read-only disk, and a folder where a file was expected or the reverse.
 _EXPECTED = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS),
@@ -135,11 +135,19 @@ def _run() -> None:
         sys.stdout.flush()  # while a reader that has gone can still be told from a fault
 
 
+def program() -> None:
+    """Be the program ``spurious``: run the command line, then end the process."""
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            # Threads may still finish what they are at; who cannot wait for them presses Ctrl-C again.
+            signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+        raise
+
+
 def _interrupted() -> NoReturn:
-    if threading.current_thread() is threading.main_thread():
-        # Threads may still finish what they are at; who cannot wait for them presses Ctrl-C again.
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    _fail("interrupted; finished work stays, and the same command goes on from there.", code=130)
+    _fail("interrupted; finished work stays, and the same command goes on from there.", code=_INTERRUPTED)
 
 
 def _stop_writing() -> NoReturn:

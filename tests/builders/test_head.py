@@ -279,7 +279,7 @@ def test_images_of_the_same_bytes_count_once_and_on_one_side(tmp_path: Path) -> 
     predicted = alone.head.logits(features).argmax(axis=1)
     right = int(np.flatnonzero(predicted == label)[0])
     test = stored("test", np.array([right] * 3 + [59]), np.array([label[right]] * 3 + [(predicted[59] + 1) % 3]))
-    assert head_accuracy(alone.head, alone.class_ids, test) == 0.5
+    assert head_accuracy(alone.head, alone.class_ids, test).accuracy == 0.5
 
     both = np.concatenate([once, once[:40]])
     mixed = stored("mixed", both, np.concatenate([label, (label[:40] + 1) % 3]))

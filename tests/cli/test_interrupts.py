@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ class Ended(NamedTuple):
 
 def interrupted(ready: Callable[[str], bool], *arguments: object, times: int = 1, wait: float = 0.0) -> Ended:
     """Start a command, wait until it is at work, press Ctrl-C, and return what it did then."""
-    command = [sys.executable, "-P", "-c", "from spurious_imagenet.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-P", "-c", "from spurious_imagenet.cli import program; program()", *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
 
@@ -73,9 +72,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    first = labelled_shard(folder / "s-000.tar", range(100))
-    for i in range(1, SHARDS):
-        shutil.copy(first, folder / f"s-{i:03d}.tar")
+    for i in range(SHARDS):
+        labelled_shard(folder / f"s-{i:03d}.tar", range(100 * i, 100 * i + 100))
     return folder
 
 

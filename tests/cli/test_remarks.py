@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SAID = [
     ("open_clip.factory", "QuickGELU mismatch between final model config and tag"),
     ("timm.models._builder", "No pretrained weights exist for this model. Using random initialization."),
-    ("datasets.builder", "Using the latest cached version of the dataset"),
+    ("grad_cam.base", "the model has no gradients here"),
     ("root", "Local config loaded, but no CLIP weights found in folder"),
     ("spurious_imagenet.benchmark.models.backends", "openvino cannot run this model; trying the next backend"),
 ]

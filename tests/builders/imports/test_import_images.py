@@ -128,7 +128,9 @@ def test_datasets_and_evaluate_read_it(tmp_path: Path) -> None:
     assert opened[1]["image"].size == (41, 32)
     assert opened[0]["alpha"] is None
     ids = [LABELS.class_ids[i] for i in (8, 94)]
-    val = as_folder(tmp_path / "val", {f"{c}/{i}.jpg": jpeg(99 + i) for c in ids for i in range(3)})
+    val = as_folder(
+        tmp_path / "val", {f"{c}/{i}.jpg": jpeg(99 + 10 * k + i) for k, c in enumerate(ids) for i in range(3)}
+    )
     record = tmp_path / "record.json"
     model = weights_file(tmp_path / "m.safetensors", classes=(*ids, "n01440764"))
     ran = run_spurious(
