@@ -87,8 +87,9 @@ def _of_pandas(pandas: Any) -> dict[str, Any]:
 _LIBRARIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "torch": _of_torch,
     "pandas": _of_pandas,
+    # Whoever draws in a thread of a server, as gradio's pages do, chooses the backend.
     "matplotlib": lambda mpl: {
-        "settings": hash(repr(sorted((k, v) for k, v in mpl.rcParams.items() if k != "backend")))
+        f"setting {k}": repr(v) for k, v in mpl.rcParams.items() if k not in {"backend", "backend_fallback"}
     },
     "PIL.Image": lambda image: {"most pixels": image.MAX_IMAGE_PIXELS},
     "PIL.ImageFile": lambda file: {"truncated images": file.LOAD_TRUNCATED_IMAGES, "block": file.MAXBLOCK},

@@ -17,7 +17,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def test_it_writes_a_head_and_a_record_and_prints_a_table(world: World, tmp_path: Path) -> None:
+def test_it_writes_a_head_and_a_record_and_prints_a_table(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # else a narrow terminal of the tests' own makes a list of it
     ran = run_spurious("tune", *world.arguments, *QUICK, "--baselines", "--out", tmp_path / "tuned")
     assert ran.code == 0, ran
     assert sorted(tree(tmp_path)) == ["tuned", "tuned/head.safetensors", "tuned/tuning.json"]

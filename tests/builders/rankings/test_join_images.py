@@ -27,7 +27,6 @@ HASH = {name: hashlib.sha256(data).hexdigest() for name, data in IMAGES.items()}
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
 
 
 def table(names: Any = IMAGES) -> datasets.Dataset:
