@@ -109,10 +109,11 @@ class Trace:
             self("batch")
             return output
 
-        def traced_make(job: _Job, shard: Any) -> None:
+        def traced_make(job: _Job, shard: Any) -> Any:
             self("unit", shard.url)
-            make(job, shard)
+            part = make(job, shard)
             self("done")
+            return part
 
         def traced_vote(voters: Voters, images: pd.DataFrame) -> pd.DataFrame:
             self("unit", str(images.index[0]))

@@ -115,7 +115,7 @@ def _summarise(result: FeaturesResult) -> None:
 
 
 def _remarks(result: FeaturesResult) -> Iterator[str]:
-    if result.hashed:
+    if result.hashed and result.found:  # of a first run all shards are hashed anyway
         yield (
             f"{result.hashed} shards were hashed ({result.hashed_bytes / 1e6:,.1f} MB read) to know whether they have "
             "been scored: they are not where they were, have another time of change, or are of the size of another."
