@@ -24,8 +24,16 @@ import numpy as np
 
 #: Variables that libraries set while they are imported, and test runners while they run; none of them is ours.
 _NOT_OURS = ("PYTEST_CURRENT_TEST", "HYPOTHESIS_", "COV_CORE_", "TOKENIZERS_PARALLELISM", "KMP_", "LD_LIBRARY_PATH")
-#: What an import may change besides: its library's own filters, and the level of its own logger.
-_BY_IMPORTS = ("filters of warnings", "logger absl", "logger gradio", "logger timm", "logger datasets", "hooks")
+#: What an import may change besides: filters and loggers of its library; rich draws random numbers when it is imported.
+_BY_IMPORTS = (
+    "filters of warnings",
+    "logger absl",
+    "logger gradio",
+    "logger timm",
+    "logger datasets",
+    "hooks",
+    "random numbers of Python",
+)
 _LIMITS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
 #: Loggers whose levels, handlers and propagation somebody may want to change.
 _LOGGERS = (
