@@ -1,6 +1,7 @@
 """Shards → FeatureStore: one pass of a model over a pool of images."""
 
 from spurious_imagenet.builders.features.config import FeaturesConfig
-from spurious_imagenet.builders.features.extract import FeaturesResult, Progress, extract_features
+from spurious_imagenet.builders.features.extract import extract_features
+from spurious_imagenet.builders.features.result import FeaturesResult, Progress
 
 __all__ = ["FeaturesConfig", "FeaturesResult", "Progress", "extract_features"]

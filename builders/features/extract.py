@@ -6,7 +6,6 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,59 +20,16 @@ from spurious_imagenet.benchmark.shards import LocalShard, expand_shards, index_
 from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.builders.engine import Engine, LocalEngine
 from spurious_imagenet.builders.features.config import FeaturesConfig
+from spurious_imagenet.builders.features.result import FeaturesResult, Progress
 from spurious_imagenet.builders.features.reuse import open_reusable, reuse_part
 from spurious_imagenet.builders.features.shard import score_shard
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
-__all__ = ["FeaturesResult", "Progress", "extract_features", "store_config"]
+__all__ = ["extract_features", "store_config"]
 
 _log = logging.getLogger(__name__)
 
 _VERSIONED = ("torch", "timm", "openvino", "onnxruntime", "simplejpeg", "pillow", "numpy")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        shards_done: Finished shards, found or made.
-        shards: All shards.
-        images: Images scored by this run so far.
-        rejects: Samples rejected by this run so far.
-        seconds: Since the first image.
-    """
-
-    shards_done: int
-    shards: int
-    images: int
-    rejects: int
-    seconds: float
-
-
-@dataclass
-class FeaturesResult:
-    """What a run did.
-
-    Attributes:
-        store: The store.
-        made: Parts written by this run.
-        found: Shards whose part was there already.
-        failures: Shard and sentence of every shard that could not be read; it has no part.
-        copies: Shards that hold the bytes of another shard of the run, and that one; they have one part.
-        others: Parts of shards that the run was not given; they are in the store all the same.
-        hashed: Shards that were hashed to know whether they have a part.
-        hashed_bytes: Bytes that were read for it.
-    """
-
-    store: FeatureStore
-    made: int = 0
-    found: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    copies: list[tuple[str, str]] = field(default_factory=list)
-    others: list[FeaturePart] = field(default_factory=list)
-    hashed: int = 0
-    hashed_bytes: int = 0
 
 
 def store_config(classifier: Classifier, config: FeaturesConfig) -> StoreConfig:
