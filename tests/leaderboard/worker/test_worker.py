@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,8 +168,8 @@ def test_other_images_are_no_ground_for_a_verdict(folder: Path, entry: Entry, wo
     assert Store(folder / "board").verifications(entry.id) == before
 
 
-def test_command_line_asks_and_lists_and_refuses(folder: Path, entry: Entry) -> None:
-    board = folder / "board"
+def test_command_line_asks_and_lists_and_refuses(folder: Path, entry: Entry, tmp_path: Path) -> None:
+    board = shutil.copytree(folder / "board", tmp_path / "board")  # what is asked for waits there for good
     about = ["--protocol", "paper", "--name", "m", "--authors", "A", "--training-data", "d", "--licence", "MIT"]
     asked = run_spurious("leaderboard", "request", board, "--model", "timm:resnet18.a1_in1k", *about)
     assert "m: waiting" in asked.out
