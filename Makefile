@@ -51,12 +51,14 @@ board: install
 # In an order of chance, whose seed is printed; `make test SEED=1234` runs the same order again.
 SEED ?=
 ORDER = $(if $(SEED),--randomly-seed=$(SEED))
+# Where compiled code must not be kept, each of the hundred processes that tests start compiles the package again.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
 
 test: install
-	$(BIN)/pytest -n 2 --dist worksteal $(ORDER)
+	$(PYTEST) -n 2 --dist worksteal $(ORDER)
 
 test-fast: install
-	$(BIN)/pytest -n 2 --dist worksteal $(ORDER) -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal $(ORDER) -m "not slow"
 
 check: install $(TYPES)/.linked
 	$(BIN)/ruff check .

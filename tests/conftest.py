@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from process_state import changes, process_state
 
 #: What a machine that has everything that [dev] names may still lack.
 _MAY_BE_MISSING = ("SPURIOUS_DATA", "GPU", "CUDA")
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +43,12 @@ def _demand(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     if (said := _not_run(str(reason).removeprefix("Skipped: "))) is not None:
         report.outcome, report.longrepr = "failed", said
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage what stays until the end: all the tests, and the libraries that they import."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
