@@ -132,7 +132,9 @@ class ImageTree:
         if self.folders != (_NO_CLASS,):
             return None
         if self.table is not None:
-            return f"{self.root}: the classes are those of {_ANNOTATIONS}, as in Tiny-ImageNet; {_NO_CLASS}/ is none."
+            return (
+                f"{self.root}: the classes are those of {_ANNOTATIONS}, as in Tiny-ImageNet; {_NO_CLASS}/ is not one."
+            )
         return f"{self.root}: {_NO_CLASS}/ is not a class, so its images have none."
 
     @cached_property

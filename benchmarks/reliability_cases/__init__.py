@@ -60,7 +60,7 @@ class Workbench:
     def said(self, *arguments: object, about: str = "") -> str:
         """Run ``spurious``; return the exit code and the lines that hold ``about``, or else the last line."""
         code, output = self.spurious(*arguments)
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
+        lines = [line.strip() for line in output.splitlines() if line.strip() and "\u2501" not in line]  # no bars
         chosen = [line for line in lines if about in line] if about else lines[-1:]
         return f"exit {code}: " + " / ".join(chosen or lines[-1:])
 

@@ -49,7 +49,10 @@ def allowed(bench: Workbench) -> Seen:
     return Seen(bench.said("components", *made), "a bank of the 20 images")
 
 
-@case(_TOPIC, "JSON whose class id is null, a number, a list, or in another case, in 4 of 44 images")
+@case(
+    _TOPIC,
+    "JSON whose class id is a number, a list, or in another case, and one null (no label), in 4 of 44 images",
+)
 def json_ids(bench: Workbench) -> Seen:
     good = [({"class_id": CLASSES[i % 4]}, None) for i in range(40)]
     odd_ids = [({"wnid": value}, None) for value in (None, 7, ["apple"], "APPLE")]

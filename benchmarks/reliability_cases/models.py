@@ -31,7 +31,18 @@ def _folder(path: Path, classes: int = 1000, config: dict[str, object] | None = 
 
 def _run(bench: Workbench, spec: str, about: str) -> Seen:
     shard(bench.folder / "pictures.tar", 4)
-    said = bench.said("features", "--model", spec, "--shards", "pictures.tar", "--out", "features", about=about)
+    said = bench.said(
+        "features",
+        "--model",
+        spec,
+        "--shards",
+        "pictures.tar",
+        "--out",
+        "features",
+        "--max-label-problems",
+        1,
+        about=about,
+    )
     if not (bench.folder / "features/store.json").is_file():
         return Seen(said, "nothing")
     config = FeatureStore.open(bench.folder / "features").config
@@ -85,7 +96,9 @@ def no_weights(bench: Workbench) -> Seen:
 def strided(bench: Workbench) -> Seen:
     shard(bench.folder / "pictures.tar", 4)
     model = model_file(bench.folder / "model.safetensors")
-    bench.spurious("features", "--model", model, "--shards", "pictures.tar", "--out", "features")
+    bench.spurious(
+        "features", "--model", model, "--shards", "pictures.tar", "--out", "features", "--max-label-problems", 1
+    )
     config = FeatureStore.open(bench.folder / "features").config
     info = BankInfo(
         model=model,
