@@ -24,16 +24,10 @@ import numpy as np
 
 #: Variables that libraries set while they are imported, and test runners while they run; none of them is ours.
 _NOT_OURS = ("PYTEST_CURRENT_TEST", "HYPOTHESIS_", "COV_CORE_", "TOKENIZERS_PARALLELISM", "KMP_", "LD_LIBRARY_PATH")
-#: What an import may change besides: filters and loggers of its library; rich draws random numbers when it is imported.
-_BY_IMPORTS = (
-    "filters of warnings",
-    "logger absl",
-    "logger gradio",
-    "logger timm",
-    "logger datasets",
-    "hooks",
-    "random numbers of Python",
-)
+#: What an import may change besides: filters of warnings and hooks; rich draws random numbers when it is imported.
+_BY_IMPORTS = ("filters of warnings", "hooks", "random numbers of Python")
+#: Loggers that no library may change by being imported, as it may its own.
+_NOBODYS_LOGGERS = ("logger root", "logger spurious_imagenet", "logger py.warnings")
 _LIMITS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
 #: Loggers whose levels, handlers and propagation somebody may want to change.
 _LOGGERS = (
@@ -169,15 +163,20 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     imported = {name for name in _LIBRARIES if not any(key.startswith(f"{name}: ") for key in before)}
     if "torch" in imported:
         imported.add("random numbers of torch")
-    expected = {"modules", *(_BY_IMPORTS if before["modules"] != after["modules"] else ())}
     missing = object()
     found = []
-    for key in sorted({*before, *after} - expected):
+    for key in sorted({*before, *after} - {"modules"}):
+        if before["modules"] != after["modules"] and _changed_by_imports(key):
+            continue
         old, new = before.get(key, missing), after.get(key, missing)
         if old != new and key.partition(": ")[0] not in imported:
             shown = ("nothing" if value is missing else repr(value)[:200] for value in (old, new))
             found.append("{}: from {} to {}".format(key, *shown))
     return found
+
+
+def _changed_by_imports(key: str) -> bool:
+    return key in _BY_IMPORTS or (key.startswith("logger ") and key not in _NOBODYS_LOGGERS)
 
 
 def make_conspicuous() -> None:
