@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 
@@ -43,12 +42,6 @@ def _demand(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     if (said := _not_run(str(reason).removeprefix("Skipped: "))) is not None:
         report.outcome, report.longrepr = "failed", said
-
-
-def pytest_collection_finish() -> None:
-    """Spare the collector of garbage what stays until the end: all the tests, and the libraries that they import."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
