@@ -15,7 +15,6 @@ import shutil
 import sys
 import textwrap
 import time
-import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
@@ -108,7 +107,6 @@ def main(out: Path) -> None:
     """Run the chain."""
     begin = time.perf_counter()
     make_anew(out)
-    warnings.filterwarnings("ignore")
     models = {name: f"file:{WEIGHTS / name}.safetensors" for name in MODELS}
     with (out / "log.txt").open("w", encoding="utf-8") as log:
         pairs, records, images = chain_of(Chain(out, log), out, models)
