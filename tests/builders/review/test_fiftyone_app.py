@@ -29,7 +29,7 @@ def review(tmp_path_factory: pytest.TempPathFactory) -> Review:
 
 
 @pytest.fixture(scope="module")
-def apps(review: Review) -> Iterator[dict[str, App]]:
+def running(review: Review) -> Iterator[dict[str, App]]:
     arguments = [str(review.path), "--no-browser", "--labeler"]
     started = {name: App([*arguments, name]) for name in LABELERS}
     try:
@@ -39,6 +39,16 @@ def apps(review: Review) -> Iterator[dict[str, App]]:
     done = {name: len(review.verdicts(name)) for name in LABELERS}
     assert all(f"{name}: {done[name]} of {ITEMS} items judged" in said[name] for name in LABELERS), said
     assert not _mongods(review), "the last App left the server running"
+
+
+@pytest.fixture
+def apps(running: dict[str, App]) -> Iterator[dict[str, App]]:
+    """Both Apps, in which nothing is judged when a test begins, whichever ran before it."""
+    yield running
+    for app in running.values():
+        state = app.execute("state")["result"]
+        while state["can_undo"]:
+            state = app.execute("undo")["result"]
 
 
 def _mongods(review: Review) -> list[psutil.Process]:
