@@ -23,8 +23,7 @@ $(STAMP): pyproject.toml
 $(TYPES)/.linked: Makefile
 	mkdir -p $(TYPES)
 	for p in benchmark builders data_cards leaderboard; do ln -sfn ../../../$$p $(TYPES)/$$p; done
-	for f in spurious_imagenet/*.py spurious_imagenet/py.typed; do ln -sf ../../../$$f $(TYPES)/; done
-	ln -sfn ../../../spurious_imagenet/cli $(TYPES)/cli
+	for f in spurious_imagenet/*; do ln -sfn ../../../$$f $(TYPES)/; done
 	touch $@
 
 # Locks what is installed and tested now. A file of hosts and addresses would be wrong behind another index: none is named.

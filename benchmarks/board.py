@@ -32,8 +32,8 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.pages.board import BoardData
 from spurious_imagenet.leaderboard.pages.export import export_site
 from spurious_imagenet.leaderboard.pages.site import Site

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.builders.boards import draw, gather, unit
 from spurious_imagenet.builders.boards.config import BoardsConfig
 from spurious_imagenet.builders.boards.gradcam import ConceptCam
+from spurious_imagenet.concepts import ConceptBank
 
 
 @contextmanager

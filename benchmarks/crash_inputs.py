@@ -11,9 +11,9 @@ import pandas as pd
 import timm
 from PIL import Image
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.concepts import BankInfo, ConceptBank
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.weights_file import WeightsFileInfo, save_weights
 
 SHARDS, IMAGES = 4, 24
 CLASSES = ("apple", "bird", "cup", "dog")

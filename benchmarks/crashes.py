@@ -38,14 +38,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from crash_inputs import make_bank, make_inputs
 
-import spurious_imagenet.benchmark.models.file_models
 import spurious_imagenet.cli.features
 import spurious_imagenet.cli.mine
-from spurious_imagenet.benchmark.inference import ImageRunner
-from spurious_imagenet.benchmark.store import FeatureStore
+import spurious_imagenet.models.file_models
 from spurious_imagenet.builders.features.extract import _Job
 from spurious_imagenet.builders.mining import mine
 from spurious_imagenet.builders.mining.votes import Voters
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.inference import ImageRunner
 
 MINE = sys.modules[mine.__module__]  # the module; its package exports the function of the same name
 BATCH, CHUNK = 4, 8  # several batches a shard, several chunks a run

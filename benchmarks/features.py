@@ -23,11 +23,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
-from spurious_imagenet.benchmark.inference import ImageRunner
-from spurious_imagenet.benchmark.models import Backend, Classifier, load_classifier
-from spurious_imagenet.benchmark.shards import expand_shards, index_shard, open_shard, read_ranges
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
+from spurious_imagenet.images import DecodeLimits, decode_image
+from spurious_imagenet.models import Backend, Classifier, load_classifier
+from spurious_imagenet.models.inference import ImageRunner
+from spurious_imagenet.shards import expand_shards, index_shard, open_shard, read_ranges
 
 CPU_BACKENDS = ("eager", "channels-last", "compile", "onnxruntime", "openvino")
 WORKERS = 2

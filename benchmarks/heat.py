@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.boards.gradcam import ConceptCam
-from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.planted.truth import PlantedTruth, TruePair
 
 IMAGES = 50
 OBJECT, CUE = 1, 2  # values of a mask

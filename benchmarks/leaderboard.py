@@ -36,10 +36,10 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import Miner, images_sha256
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc
 from spurious_imagenet.benchmark.metrics.draws import SPURIOUS, VALIDATION, Draws
+from spurious_imagenet.datasets.manifest import Miner, images_sha256
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry

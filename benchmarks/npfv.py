@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.builders.visualise.apgd import Objective, maximise
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, eps_at, on_device, read_out
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.devices import pick_device
 
 SPEED_BAR = 0.85
 

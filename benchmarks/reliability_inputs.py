@@ -13,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 
-from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
+from spurious_imagenet.models.weights_file import WeightsFileInfo, save_weights
 
 CLASSES = ("apple", "bird", "cup", "dog")
 

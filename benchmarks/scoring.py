@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.builders.mining.scoring import top_of_store
 from spurious_imagenet.builders.mining.topn import StreamingTopN
+from spurious_imagenet.concepts import BankInfo, ConceptBank
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, StoreConfig
 
 Blocks = list[NDArray[np.float32]]
 

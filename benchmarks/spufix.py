@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from spurious_imagenet.benchmark.devices import pick_device
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix, SpufixDirection, SpufixInfo, labels_digest
 from spurious_imagenet.benchmark.mitigation.spufix_module import SpufixCore
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.models.devices import pick_device
 
 BAR = 0.03
 BATCH = 64

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import yaml
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards.card import one_line
+from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["EVAL_FILE", "FRAMEWORK", "TASKS", "Task", "render_eval_file"]

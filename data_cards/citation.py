@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards.card import one_line
 from spurious_imagenet.data_cards.options import CardOptions
+from spurious_imagenet.datasets.manifest import DatasetManifest
 
 __all__ = ["citation"]
 

@@ -11,10 +11,10 @@ import yaml
 from datasets import DatasetInfo, Features
 from datasets.info import DatasetInfosDict
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards.card import one_line, size_category
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.data_cards.sources import Sources, license_front
+from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import DataError
 
 __all__ = ["dataset_front_matter", "read_features"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards.sources import OPEN_IMAGES, Sources
 from spurious_imagenet.data_cards.steps import in_words
+from spurious_imagenet.datasets.manifest import DatasetManifest
 
 __all__ = ["Responsible", "other_facts", "responsible"]
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.record import EvalRecord, Interval
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.data_cards.benchmark_file import TASKS
 from spurious_imagenet.data_cards.merge import read_front_matter, with_key
 from spurious_imagenet.errors import ConfigError, DataError

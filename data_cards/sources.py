@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards.options import CardOptions
+from spurious_imagenet.datasets.manifest import DatasetManifest
 
 __all__ = ["OPEN_IMAGES", "Sources", "license_addresses", "license_front", "read_sources"]
 

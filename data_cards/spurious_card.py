@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards.card import render_template
 from spurious_imagenet.data_cards.citation import citation
 from spurious_imagenet.data_cards.columns import column_tables
@@ -15,6 +14,7 @@ from spurious_imagenet.data_cards.options import CardOptions, Sample
 from spurious_imagenet.data_cards.responsible import other_facts, responsible
 from spurious_imagenet.data_cards.sources import read_sources
 from spurious_imagenet.data_cards.steps import in_words
+from spurious_imagenet.datasets.manifest import DatasetManifest
 
 __all__ = ["render_spurious_card"]
 

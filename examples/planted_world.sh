@@ -85,7 +85,7 @@ rm -rf "$out/judged-bank"
 spurious annotate --bank "$out/bank" --verdicts "$out/verdicts.parquet" --only spurious --out "$out/judged-bank"
 mapfile -t concepts < <(python -c '
 import sys
-from spurious_imagenet.benchmark.concepts import ConceptBank
+from spurious_imagenet.concepts import ConceptBank
 for concept in ConceptBank.load(sys.argv[1]).table["concept_id"]:
     print("--concept"); print(concept)' "$out/judged-bank")
 

@@ -21,11 +21,11 @@ from typing import TextIO
 
 import click
 
-from spurious_imagenet.benchmark.record import EvalRecord
-from spurious_imagenet.builders.planted.report import PairResult
-from spurious_imagenet.builders.planted.seen import read_found
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.cli import app
 from spurious_imagenet.errors import SpuriousImagenetError
+from spurious_imagenet.planted.report import PairResult
+from spurious_imagenet.planted.seen import read_found
 
 WEIGHTS = Path(__file__).resolve().parent / "quick"
 #: Trained against attacks, with the components that are sought; and trained as usual.

@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from spurious_imagenet.builders.planted.training import RECIPES, train_models
 from spurious_imagenet.io import atomic_path
+from spurious_imagenet.planted.training import RECIPES, train_models
 
 NAMES = ("robust", "efficientnet")
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import Sha256, VersionName
+from spurious_imagenet.datasets.manifest import Sha256, VersionName
+from spurious_imagenet.images import Protocol
 
 __all__ = ["Entry", "ShortText", "SubmissionInfo", "Verification"]
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.manifest import Change, Miner, RetiredImage, Sha256, VersionName, images_sha256
-from spurious_imagenet.benchmark.rankings import Rankings
+from spurious_imagenet.datasets.manifest import Change, Miner, RetiredImage, Sha256, VersionName, images_sha256
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError
 
 __all__ = ["IMAGES_SCHEMA", "BenchmarkVersion", "VersionInfo"]

@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spurious_imagenet.benchmark.concepts import ConceptBank
-    from spurious_imagenet.benchmark.evaluation import evaluate
-    from spurious_imagenet.benchmark.images import Preprocess
+    from spurious_imagenet.benchmark.evaluation.evaluate import evaluate
+    from spurious_imagenet.benchmark.evaluation.record import EvalRecord
     from spurious_imagenet.benchmark.mitigation.spufix_module import spufix
-    from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
-    from spurious_imagenet.benchmark.record import EvalRecord
-    from spurious_imagenet.benchmark.store import FeatureStore
-    from spurious_imagenet.builders.join import join_images
+    from spurious_imagenet.builders.rankings.join import join_images
+    from spurious_imagenet.concepts import ConceptBank
+    from spurious_imagenet.features.store import FeatureStore
+    from spurious_imagenet.images import Preprocess
+    from spurious_imagenet.models import Classifier, LabelSpace, load_classifier
 
 __all__ = [
     "Classifier",
@@ -32,15 +32,15 @@ __all__ = [
 ]
 
 _HOME = {
-    "Classifier": "benchmark.models",
-    "ConceptBank": "benchmark.concepts",
-    "EvalRecord": "benchmark.record",
-    "FeatureStore": "benchmark.store",
-    "LabelSpace": "benchmark.models",
-    "Preprocess": "benchmark.images",
-    "evaluate": "benchmark.evaluation",
-    "join_images": "builders.join",
-    "load_classifier": "benchmark.models",
+    "Classifier": "models",
+    "ConceptBank": "concepts",
+    "EvalRecord": "benchmark.evaluation.record",
+    "FeatureStore": "features.store",
+    "LabelSpace": "models",
+    "Preprocess": "images",
+    "evaluate": "benchmark.evaluation.evaluate",
+    "join_images": "builders.rankings.join",
+    "load_classifier": "models",
     "spufix": "benchmark.mitigation.spufix_module",
 }
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from datasets import Features, Image, List, Value
 from helpers import jpeg
 
-from spurious_imagenet.benchmark.manifest import MANIFEST, Change, DataFile, DatasetManifest, Miner, RetiredImage
 from spurious_imagenet.data_cards import CardOptions, Sample
+from spurious_imagenet.datasets.manifest import MANIFEST, Change, DataFile, DatasetManifest, Miner, RetiredImage
 from spurious_imagenet.io import canonical_json, sha256_file
 
 TEXT, INT32 = Value("string"), Value("int32")

@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from helpers import CLASSES, jpeg
 
-from spurious_imagenet.benchmark import inference
+from spurious_imagenet.models import inference
 
 SPURIOUS = [(CLASSES[i % 2], f"npca/{CLASSES[i % 2]}/{i % 3}", jpeg(1000 + i, (96, 64))) for i in range(12)]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.concepts import BankInfo, ConceptBank
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, StoreConfig
 
 WEIGHTS = "ab" * 32
 

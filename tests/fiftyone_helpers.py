@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from spurious_imagenet.builders.fiftyone_app.mongo import find_mongod
 from spurious_imagenet.builders.review.forms import load_form
 from spurious_imagenet.builders.review.items import ReviewItem
-from spurious_imagenet.builders.review.mongo import find_mongod
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.errors import ConfigError
 

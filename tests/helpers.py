@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from process_state import changes, process_state
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.cli import main
+from spurious_imagenet.concepts import BankInfo, ConceptBank
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.weights_file import WeightsFileInfo, save_weights
 
 CLASSES = ("apple", "bird", "cup", "dog")
 

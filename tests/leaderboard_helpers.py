@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import Miner, images_sha256
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
+from spurious_imagenet.datasets.manifest import Miner, images_sha256
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.submission.read import Submission
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.manifest import Miner, images_sha256
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
+from spurious_imagenet.datasets.manifest import Miner, images_sha256
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
 from spurious_imagenet.leaderboard.entry import Entry, SubmissionInfo
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo
 

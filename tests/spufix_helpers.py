@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from helpers import CLASSES, picture, spread_weights_file
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore
+from spurious_imagenet.models import Classifier, load_classifier
 
 IMAGES = 96
 LABELS = np.arange(IMAGES) % len(CLASSES)

@@ -20,11 +20,11 @@ ALLOWED = {
 }
 #: Heavy or optional libraries → the only modules that may import them.
 ONE_DOOR = {
-    "openvino": {"benchmark/models/backends.py"},
-    "onnxruntime": {"benchmark/models/backends.py"},
-    "open_clip": {"benchmark/models/open_clip_models.py"},
+    "openvino": {"spurious_imagenet/models/backends.py"},
+    "onnxruntime": {"spurious_imagenet/models/backends.py"},
+    "open_clip": {"spurious_imagenet/models/open_clip_models.py"},
     "huggingface_hub": {"spurious_imagenet/hub.py"},
-    "fiftyone": {"builders/fiftyone_app.py"},
+    "fiftyone": {"builders/fiftyone_app/app.py"},
     "safetensors": {"spurious_imagenet/tensors.py"},
     "ray": set(),
     "gradio": {"leaderboard/app/submit_page.py"},
@@ -68,5 +68,5 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_the_rules_catch_a_violation(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("import benchmark.models\nfrom spurious_imagenet.benchmark.store import FeatureStore\n")
-    assert _imports(bad) == ["benchmark.models", "spurious_imagenet.benchmark.store"]
+    bad.write_text("import benchmark.models\nfrom spurious_imagenet.features.store import FeatureStore\n")
+    assert _imports(bad) == ["benchmark.models", "spurious_imagenet.features.store"]

@@ -20,11 +20,11 @@ from helpers import Ran, jpeg, random_bank, run_spurious, spread_weights_file, w
 from hub_helpers import contents
 from hub_stand_in import WRITER, HubStandIn
 
-from spurious_imagenet.benchmark.record import EvalRecord
-from spurious_imagenet.benchmark.store import ROW_SCHEMA
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.rankings import RankConfig, rank
+from spurious_imagenet.features.store import ROW_SCHEMA
 
 CLASSES = ("n01440764", "n02", "n03")
 

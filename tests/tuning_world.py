@@ -16,10 +16,10 @@ import timm
 import torch
 from helpers import weights_file
 
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.models.weights_file import read_weights_info, save_weights
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, RankingsInfo
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, RankingsInfo
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.weights_file import read_weights_info, save_weights
 
 CLASSES = ("boat", "fish", "koala", "plain")  # plain has no cue
 CUED = 3

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.errors import UndefinedMetricError
 
 __all__ = ["PairedDifference", "interval", "intervals", "paired_difference"]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spurious_imagenet.benchmark.mitigation.record import Mitigation
 from spurious_imagenet.benchmark.mitigation.spufix_file import SPUFIX_METADATA_KEY, Spufix
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.record import Mitigation
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.io import sha256_file
+from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.tensors import read_metadata
 
 if TYPE_CHECKING:
-    from spurious_imagenet.benchmark.models.classifier import Classifier
+    from spurious_imagenet.models.classifier import Classifier
 
 __all__ = ["HeadMitigation", "LogitMitigation", "SpufixMitigation", "load_mitigation"]
 
@@ -87,7 +87,7 @@ def load_mitigation(path: str | Path, classifier: Classifier) -> LogitMitigation
         spufix.check_model(classifier)
         record = Mitigation(kind="spufix", file=str(path), sha256=sha256_file(file))
         return SpufixMitigation(spufix, classifier.network.temperature, record)
-    from spurious_imagenet.benchmark.models.head_file import read_head
+    from spurious_imagenet.models.head_file import read_head
 
     head, info = read_head(file)
     encoder = classifier.encoder_weights_sha256 or classifier.weights_sha256

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.network import TimmCore
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.models.classifier import Classifier
+from spurious_imagenet.models.network import TimmCore
 
 __all__ = ["Readout", "readout_of"]
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import solve_triangular
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.mitigation.readout import readout_of
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, ClassImages
 from spurious_imagenet.benchmark.mitigation.spufix_file import (
@@ -22,12 +21,13 @@ from spurious_imagenet.benchmark.mitigation.spufix_file import (
     SpufixInfo,
     labels_digest,
 )
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import check_made_by
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, ModelError
+from spurious_imagenet.features.labelled import check_made_by
+from spurious_imagenet.features.store import FeatureStore
 
 if TYPE_CHECKING:
-    from spurious_imagenet.benchmark.models.classifier import Classifier
+    from spurious_imagenet.models.classifier import Classifier
 
 __all__ = ["MatchedBasis", "TransferConfig", "fit_scorer", "matched_basis", "transfer"]
 

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import Indices, StoredImages
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.labelled import Indices, StoredImages
+from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import atomic_path
 
 __all__ = ["ALPHAS_SCHEMA", "ClassAlphas", "ClassImages", "alphas_of_store", "read_alphas", "write_alphas"]

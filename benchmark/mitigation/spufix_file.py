@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.models.labels import LabelSpace
 from spurious_imagenet.tensors import load_arrays, read_metadata, save_arrays
 
 if TYPE_CHECKING:
-    from spurious_imagenet.benchmark.models.classifier import Classifier
+    from spurious_imagenet.models.classifier import Classifier
 
 __all__ = ["SPUFIX_METADATA_KEY", "Spufix", "SpufixClass", "SpufixDirection", "SpufixInfo", "labels_digest"]
 

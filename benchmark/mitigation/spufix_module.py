@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix
-from spurious_imagenet.benchmark.models.classifier import Classifier, weights_digest
-from spurious_imagenet.benchmark.models.load import load_classifier, load_recorded
-from spurious_imagenet.benchmark.models.network import HookedCore, TimmCore
-from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.models.classifier import Classifier, weights_digest
+from spurious_imagenet.models.load import load_classifier, load_recorded
+from spurious_imagenet.models.network import HookedCore, TimmCore
+from spurious_imagenet.models.spec import ModelSpec
 
 __all__ = ["SpufixCore", "SpufixModule", "load_spufix", "spufix", "with_spufix"]
 

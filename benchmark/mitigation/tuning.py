@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spurious_imagenet.benchmark.metrics.values import CurvePoint
 from spurious_imagenet.benchmark.mitigation.tuning_data import LEFT_OUT
 from spurious_imagenet.benchmark.mitigation.tuning_fit import TunedHead, gap_of
 from spurious_imagenet.benchmark.mitigation.tuning_record import (
@@ -25,14 +26,13 @@ from spurious_imagenet.benchmark.mitigation.tuning_stats import (
     gap_change,
     rank_curve,
 )
-from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, read_head, save_head
-from spurious_imagenet.benchmark.models.spec import ModelSpec
-from spurious_imagenet.benchmark.record import CurvePoint
-from spurious_imagenet.benchmark.training import Indices
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.labelled import Indices
 from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
+from spurious_imagenet.models.classifier import Classifier
+from spurious_imagenet.models.head import LinearHead
+from spurious_imagenet.models.head_file import HeadFileInfo, read_head, save_head
+from spurious_imagenet.models.spec import ModelSpec
 
 __all__ = ["Progress", "Tuning", "tune", "write_tuning"]
 

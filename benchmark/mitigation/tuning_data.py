@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.metrics.gaps import extremes
 from spurious_imagenet.benchmark.mitigation.tuning_record import Method
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
-from spurious_imagenet.benchmark.training import Indices, StoredImages
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError, UndefinedMetricError
+from spurious_imagenet.features.labelled import Indices, StoredImages
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 __all__ = [
     "HALVES",

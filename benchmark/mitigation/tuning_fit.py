@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from spurious_imagenet.benchmark.metrics.gaps import mean_gap
 from spurious_imagenet.benchmark.mitigation.tuning_data import ClassEnds
 from spurious_imagenet.benchmark.mitigation.tuning_record import Check, StoppedBy, TuningConfig
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.training import Indices
+from spurious_imagenet.features.labelled import Indices
+from spurious_imagenet.models.head import LinearHead
 
 __all__ = ["StoppingSet", "TunedHead", "correct_by", "gap_of", "learning_rate", "tune_head"]
 

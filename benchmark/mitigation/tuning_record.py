@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from spurious_imagenet.benchmark.record import CurvePoint, Interval
+from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.errors import DataError
 
 __all__ = [

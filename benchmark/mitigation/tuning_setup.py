@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.benchmark.mitigation.tuning_data import (
     HALVES,
     ClassEnds,
@@ -27,12 +25,14 @@ from spurious_imagenet.benchmark.mitigation.tuning_fit import (
     tune_head,
 )
 from spurious_imagenet.benchmark.mitigation.tuning_record import Method, TuningConfig
-from spurious_imagenet.benchmark.models.classifier import Classifier
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import Indices, check_store
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError, ModelError, StoreError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
+from spurious_imagenet.features.labelled import Indices, check_store
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.classifier import Classifier
+from spurious_imagenet.models.devices import pick_device
+from spurious_imagenet.models.head import LinearHead
 
 __all__ = ["Fold", "Tuning"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from spurious_imagenet.benchmark.compare import compare
-from spurious_imagenet.benchmark.comparison import ModelDifference
+from spurious_imagenet.benchmark.comparison.compare import compare
+from spurious_imagenet.benchmark.comparison.record import ModelDifference
 from spurious_imagenet.benchmark.metrics.gaps import (
     RobustnessLine,
     effective_robustness,

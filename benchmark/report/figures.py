@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.report.comparison import Comparison
 from spurious_imagenet.benchmark.report.groups import Group, Measured
 from spurious_imagenet.benchmark.report.style import (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import canonical_json
 

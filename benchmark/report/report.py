@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.report.comparison import compare_group
 from spurious_imagenet.benchmark.report.figures import METRIC_NAMES, Drawing, Plotter
 from spurious_imagenet.benchmark.report.groups import group_records, load_measured
@@ -15,6 +14,7 @@ from spurious_imagenet.benchmark.report.reported import reported_papers
 from spurious_imagenet.benchmark.report.style import drawing
 from spurious_imagenet.benchmark.report.tables import class_table, difference_table, model_table, table_files
 from spurious_imagenet.benchmark.report.thumbnails import choose_images, with_pictures
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_directory, atomic_path, is_unused
 

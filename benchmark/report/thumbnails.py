@@ -15,13 +15,13 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.models import LabelSpace, imagenet_label_space
-from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.benchmark.report.groups import Group
-from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
-from spurious_imagenet.benchmark.validation import SeenImages, validation_images
+from spurious_imagenet.datasets.rankings import Rankings
+from spurious_imagenet.datasets.spurious import SpuriousDataset
+from spurious_imagenet.datasets.validation import SeenImages, validation_images
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.models import LabelSpace, imagenet_label_space
 
 __all__ = ["PER_STRIP", "SIDE", "Strip", "Thumbnail", "choose_images", "with_pictures"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.report.comparison import Comparison, class_gaps
 from spurious_imagenet.benchmark.report.groups import Group
 

@@ -12,8 +12,8 @@ import torch
 from reliability_inputs import model_file, shard
 
 from reliability_cases import Seen, Workbench, case
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.concepts import BankInfo, ConceptBank
+from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.tensors import save_torch
 
 

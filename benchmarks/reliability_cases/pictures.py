@@ -10,7 +10,7 @@ from PIL import Image
 from reliability_inputs import jpeg, model_file, picture, tar
 
 from reliability_cases import Seen, Workbench, case
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.features.store import FeatureStore
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 

@@ -10,7 +10,7 @@ from reliability_cases import Seen, Workbench, case
 _PROGRAM = """
 import os, warnings
 import numpy, PIL.Image, io, timm
-from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
+from spurious_imagenet.images import DecodeLimits, decode_image
 from spurious_imagenet.leaderboard.worker.specs import load_public
 from spurious_imagenet.errors import SpuriousImagenetError
 

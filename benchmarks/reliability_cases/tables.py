@@ -31,8 +31,8 @@ def packed(bench: Workbench, csv: str | bytes, *names: str, about: str = "") -> 
 
 def authors(shards: Path) -> str:
     """Say whose the images in shards are."""
-    from spurious_imagenet.benchmark.shards import expand_shards, index_shard, open_shard, read_metadata
     from spurious_imagenet.builders.publish.schema import attribution
+    from spurious_imagenet.shards import expand_shards, index_shard, open_shard, read_metadata
 
     if not list(shards.glob("*.tar")):
         return "no shards"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.builders.boards.config import BoardsConfig
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["chosen_rows"]

@@ -23,12 +23,6 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess
-from spurious_imagenet.benchmark.models import Classifier, load_classifier, moved_spec
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import TrainingIndex
 from spurious_imagenet.builders.boards.choose import chosen_rows
 from spurious_imagenet.builders.boards.config import BoardsConfig
 from spurious_imagenet.builders.boards.gather import Attack, Gatherer
@@ -38,8 +32,14 @@ from spurious_imagenet.builders.boards.schema import BOARDS, board_rows
 from spurious_imagenet.builders.boards.unit import read_class, write_class
 from spurious_imagenet.builders.visualise.attack import feature_attack
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, NpfvStore, eps_at, to_uint8
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import StoreError
+from spurious_imagenet.features.labelled import TrainingIndex
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.images import DecodeLimits, Preprocess
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.models import Classifier, load_classifier, moved_spec
+from spurious_imagenet.models.devices import pick_device
 
 __all__ = ["BoardsResult", "draw_boards"]
 

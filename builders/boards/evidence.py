@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
-from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.labelled import Indices, TrainingIndex
+from spurious_imagenet.images import DecodeLimits, Preprocess, UndecodableImageError, decode_image
+from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["PERCENTILES", "Board", "Example", "Histogram", "Prototype", "extremes", "histogram", "read_pixels"]
 

@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, read_picture
-from spurious_imagenet.benchmark.inference import softmax
-from spurious_imagenet.benchmark.training import Indices, TrainingIndex
 from spurious_imagenet.builders.boards.evidence import (
     Board,
     Example,
@@ -25,7 +21,11 @@ from spurious_imagenet.builders.boards.evidence import (
     read_pixels,
 )
 from spurious_imagenet.builders.boards.gradcam import CamOutput, ConceptCam
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.labelled import Indices, TrainingIndex
+from spurious_imagenet.images import DecodeLimits, Preprocess, read_picture
+from spurious_imagenet.models.inference import softmax
 
 __all__ = ["Attack", "ClassBoards", "Gatherer"]
 

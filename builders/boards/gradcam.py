@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.models.network import FeatureNetwork
 from spurious_imagenet.errors import ConfigError, DataError, ModelError
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.models.network import FeatureNetwork
 
 __all__ = ["CamOutput", "ConceptCam", "MapLayout", "map_layer"]
 

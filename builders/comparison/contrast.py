@@ -8,9 +8,6 @@ from importlib.metadata import version
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import TrainingIndex
 from spurious_imagenet.builders.comparison.cues import found_cues
 from spurious_imagenet.builders.comparison.overlap import (
     distinct_share,
@@ -20,8 +17,11 @@ from spurious_imagenet.builders.comparison.overlap import (
     top_images,
 )
 from spurious_imagenet.builders.comparison.record import ClassContrast, ContrastRecord, Diversity, Means
-from spurious_imagenet.builders.planted.truth import PlantedTruth
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
+from spurious_imagenet.features.labelled import TrainingIndex
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.planted.truth import PlantedTruth
 
 __all__ = ["ContrastConfig", "contrast"]
 

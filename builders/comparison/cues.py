@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.comparison.record import CueFound, FoundCues
-from spurious_imagenet.builders.planted.check import aucs_of_cue, pool_scores
-from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.planted.check import aucs_of_cue, pool_scores
+from spurious_imagenet.planted.truth import PlantedTruth, TruePair
 
 __all__ = ["FOUND", "found_cues"]
 

@@ -9,15 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.concepts.bank import REQUIRED_COLUMNS
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.labels import LabelSpace
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import Indices, TrainingIndex, bank_info, check_store
 from spurious_imagenet.builders.components.build import ALPHA_QUANTILES, Progress
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.concepts.bank import REQUIRED_COLUMNS
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
+from spurious_imagenet.features.labelled import Indices, TrainingIndex, bank_info, check_store
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.head import LinearHead
+from spurious_imagenet.models.labels import LabelSpace
 
 __all__ = ["NeuronsConfig", "build_neuron_bank", "feature_importance"]
 

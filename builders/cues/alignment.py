@@ -12,8 +12,8 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["Alignment", "fit_alignment"]
 

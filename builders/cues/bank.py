@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.models import LabelSpace
-from spurious_imagenet.benchmark.store import StoreConfig
 from spurious_imagenet.builders.cues.alignment import Alignment
+from spurious_imagenet.concepts import BankInfo, ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.features.store import StoreConfig
+from spurious_imagenet.models import LabelSpace
 from spurious_imagenet.tables import Columns, open_table
 
 __all__ = ["TEXT_KIND", "Cue", "aligned_bank", "cue_bank", "read_cues"]

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.gaps import ClassExtremes, gap_sample
+from spurious_imagenet.benchmark.evaluation.gaps import ClassExtremes, gap_sample
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.intervals import interval
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.rankings import Rankings, RankingsInfo
-from spurious_imagenet.benchmark.record import Interval
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.rankings.images import SplitImages
 from spurious_imagenet.builders.rankings.ranking import rank_class
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.datasets.rankings import Rankings, RankingsInfo
 from spurious_imagenet.errors import DataError, UndefinedMetricError
+from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["CueGap", "cue_gaps", "with_gaps"]
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from spurious_imagenet.benchmark.concepts.verdicts import ConceptVerdict, ConceptVerdicts, VerdictValue, Vote
-from spurious_imagenet.benchmark.images import Preprocess, View, read_picture
 from spurious_imagenet.builders.visualise.align_masks import align
+from spurious_imagenet.concepts.verdicts import ConceptVerdict, ConceptVerdicts, VerdictValue, Vote
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.images import Preprocess, View, read_picture
 
 __all__ = ["Suggestion", "mass_on_object", "suggest"]
 

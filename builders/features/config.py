@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from spurious_imagenet.benchmark.devices import Precision
-from spurious_imagenet.benchmark.images import DecodeLimits
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
+from spurious_imagenet.images import DecodeLimits
+from spurious_imagenet.models.devices import Precision
 
 __all__ = ["FeaturesConfig"]
 

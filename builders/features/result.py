@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 __all__ = ["FeaturesResult", "Progress"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.inference import BatchOutput, ImageRunner, softmax, top_k
-from spurious_imagenet.benchmark.label_reading import ReadLabel
-from spurious_imagenet.benchmark.shards import LocalShard, SampleEntry, ShardIndex
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, Reject
+from spurious_imagenet.features.store import ROW_SCHEMA, Reject
+from spurious_imagenet.models.inference import BatchOutput, ImageRunner, softmax, top_k
+from spurious_imagenet.shards import LocalShard, SampleEntry, ShardIndex
+from spurious_imagenet.features.label_reading import ReadLabel
 
 __all__ = ["ScoredShard", "score_shard", "top5"]
 
@@ -27,7 +27,7 @@ class ScoredShard:
 
     Attributes:
         features: (n, D) float16.
-        rows: n rows of :data:`~spurious_imagenet.benchmark.store.ROW_SCHEMA`.
+        rows: n rows of :data:`~spurious_imagenet.features.store.ROW_SCHEMA`.
         rejects: Everything else in the shard.
         turned: How many of the scored images have an orientation tag that turns them elsewhere.
         label_problems: Images among them whose label cannot be used, and why.

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.benchmark.concepts.verdict_files import first_problem
-from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space
+from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
+from spurious_imagenet.concepts.verdict_files import first_problem
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import LabelSpace, imagenet_label_space
 from spurious_imagenet.tables import Columns, TableRow, open_table
 
 __all__ = ["read_salient_imagenet"]

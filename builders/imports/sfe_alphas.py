@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdicts
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.concepts import ConceptVerdicts
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.labels import imagenet_label_space
 
 __all__ = ["read_sfe_alphas"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.builders.imports.object_array import read_object_scalar
+from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import imagenet_label_space
 
 __all__ = ["read_sfe_components"]
 

@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.models.labels import LabelSpace, imagenet_label_space
 from spurious_imagenet.builders.imports.archive import Archive, ArchiveLimits, UnreadableFileError, open_archive
 from spurious_imagenet.builders.publish.schema import FEATURES, summarise
 from spurious_imagenet.data_cards.imported_card import render_imported_card
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.io import atomic_directory, sha256_file, write_json
+from spurious_imagenet.models.labels import LabelSpace, imagenet_label_space
 
 __all__ = ["ImagesConfig", "ImportedImages", "import_spurious_images"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.concepts import ConceptBank, ConceptVerdicts
+from spurious_imagenet.concepts import ConceptBank, ConceptVerdicts
 from spurious_imagenet.errors import StoreError
 
 __all__ = ["Collision", "Collisions", "Counterpart", "find_collisions", "read_collisions"]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import Preprocess
 
 __all__ = ["FLAT", "Box", "core_box", "core_crop", "in_original"]
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, decode_image
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.builders.boards.drawing import overlay
 from spurious_imagenet.builders.label_noise.crop import FLAT, Box, core_box, in_original
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ModelError, StoreError
+from spurious_imagenet.images import DecodeLimits, Preprocess, decode_image
+from spurious_imagenet.models import Classifier, load_classifier
 
 __all__ = ["CropSummary", "CroppedImage", "CoreCropper", "draw_crops"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
-from spurious_imagenet.builders.join import OwnImages
+from spurious_imagenet.builders.rankings.join import OwnImages
 from spurious_imagenet.builders.review.items import ReviewItem, write_items
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
+from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["REFERENCES", "image_sources", "read_images", "references_of", "write_review"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import imagenet_label_space
 from spurious_imagenet.texts import read_json
 
 __all__ = ["MultiLabel", "RealLabels", "RealReport", "real_report"]

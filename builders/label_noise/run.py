@@ -10,11 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
-from spurious_imagenet.benchmark.models.load import moved_spec
-from spurious_imagenet.benchmark.rankings import Rankings
 from spurious_imagenet.builders.label_noise.collisions import read_collisions
 from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
 from spurious_imagenet.builders.label_noise.crop_boards import CoreCropper, draw_crops
@@ -24,8 +19,13 @@ from spurious_imagenet.builders.label_noise.media import image_sources, read_ima
 from spurious_imagenet.builders.label_noise.real import RealLabels, real_report
 from spurious_imagenet.builders.label_noise.report import LabelNoiseReport
 from spurious_imagenet.builders.label_noise.votes import Votes, ranked_images, read_predictions, votes_on
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.concepts.verdict_files import inert_cell
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.models.labels import imagenet_label_space
+from spurious_imagenet.models.load import moved_spec
 
 __all__ = ["find_label_noise"]
 

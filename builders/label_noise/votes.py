@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.gaps import predictions_of_store
-from spurious_imagenet.benchmark.models.labels import LabelSpace
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.record import EvalRecord
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.labels import LabelSpace
 
 __all__ = ["LEAST_PROBABILITY", "Votes", "ranked_images", "read_predictions", "votes_on"]
 

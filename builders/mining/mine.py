@@ -21,11 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits
-from spurious_imagenet.benchmark.manifest import Miner
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.builders.engine import Engine, LocalEngine
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.builders.mining.miners import architecture_of, remember_voters, remembered_voters
 from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
@@ -33,7 +28,12 @@ from spurious_imagenet.builders.mining.schema import CANDIDATES, CONCEPTS
 from spurious_imagenet.builders.mining.scoring import top_of_assigned
 from spurious_imagenet.builders.mining.select import Status, choose
 from spurious_imagenet.builders.mining.votes import Voters, vote_columns
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.engine import Engine, LocalEngine
 from spurious_imagenet.errors import ConfigError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.images import DecodeLimits
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
 
 __all__ = ["MineResult", "mine"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.manifest import Miner
-from spurious_imagenet.benchmark.models.spec import ModelSpec
-from spurious_imagenet.benchmark.models.weights_file import read_weights_info
+from spurious_imagenet.datasets.manifest import Miner
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.io import canonical_json, write_json
+from spurious_imagenet.models.spec import ModelSpec
+from spurious_imagenet.models.weights_file import read_weights_info
 
 __all__ = ["architecture_of", "read_miners", "remember_voters", "remembered_voters"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.mining.scoring import TopCandidates
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["candidate_pairs", "image_rows"]
 

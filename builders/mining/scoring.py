@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.builders.mining.products import ProductTopN
 from spurious_imagenet.builders.mining.topn import MAX_ID, StreamingTopN
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 __all__ = ["Progress", "TopCandidates", "top_of_assigned", "top_of_store"]
 

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.inference import ImageRunner, softmax
-from spurious_imagenet.benchmark.manifest import Miner
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.builders.mining.miners import architecture_of
+from spurious_imagenet.datasets.manifest import Miner
 from spurious_imagenet.errors import DataError, ModelError
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.models.inference import ImageRunner, softmax
+from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["Voters", "perceptual_hash", "vote_columns"]
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import pandas as pd
 from datasets import Features, List, Value
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.builders.publish.concepts import public_votes
 from spurious_imagenet.builders.publish.config import AnnotationsConfig
 from spurious_imagenet.builders.publish.finish import finish
@@ -21,7 +19,9 @@ from spurious_imagenet.builders.publish.review import pseudonyms
 from spurious_imagenet.builders.publish.schema import wordnet_id
 from spurious_imagenet.builders.publish.tables import write_table
 from spurious_imagenet.builders.publish.versions import changelog, read_previous
+from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
 from spurious_imagenet.data_cards.annotations_card import render_annotations_card
+from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, sha256_file
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from spurious_imagenet.benchmark.manifest import MANIFEST, DataFile, DatasetManifest
-from spurious_imagenet.benchmark.spurious_dataset import without_bars
 from spurious_imagenet.builders.publish.content import content_check
 from spurious_imagenet.builders.publish.tables import ROW_GROUP
+from spurious_imagenet.datasets.manifest import MANIFEST, DataFile, DatasetManifest
+from spurious_imagenet.datasets.spurious import without_bars
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import sha256_file
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Image, List, Value
 
-from spurious_imagenet.benchmark.concepts import ConceptBank, ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.benchmark.manifest import Miner
 from spurious_imagenet.builders.publish.config import PublishConfig
 from spurious_imagenet.builders.publish.licences import SourceLicence, demand_licence
 from spurious_imagenet.builders.publish.review import pseudonyms
 from spurious_imagenet.builders.publish.schema import wordnet_id
 from spurious_imagenet.builders.publish.tables import public_date
+from spurious_imagenet.concepts import ConceptBank, ConceptVerdict, ConceptVerdicts, Vote
+from spurious_imagenet.datasets.manifest import Miner
 from spurious_imagenet.errors import DataError, StoreError
 
 __all__ = ["CONCEPTS", "VOTES", "ConceptFacts", "public_votes"]

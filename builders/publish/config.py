@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
-from spurious_imagenet.benchmark.manifest import VersionName
 from spurious_imagenet.data_cards.options import CardOptions
+from spurious_imagenet.datasets.manifest import VersionName
 
 __all__ = ["AnnotationsConfig", "PublishConfig", "RankingsConfig", "VersionConfig"]
 

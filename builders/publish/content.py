@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import pandas as pd
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict
-from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.manifest import DatasetManifest, images_sha256
-from spurious_imagenet.benchmark.rankings import RankingsInfo
 from spurious_imagenet.builders.publish.licences import demand_licence
 from spurious_imagenet.builders.publish.versions import retired_rows
+from spurious_imagenet.concepts import ConceptVerdict
+from spurious_imagenet.datasets.manifest import DatasetManifest, images_sha256
+from spurious_imagenet.datasets.rankings import RankingsInfo
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 
 __all__ = ["ENDS", "ContentCheck", "content_check"]
 

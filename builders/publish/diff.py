@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest, RetiredImage
 from spurious_imagenet.builders.publish.check import check_dataset
+from spurious_imagenet.datasets.manifest import DatasetManifest, RetiredImage
 from spurious_imagenet.errors import DataError
 
 __all__ = ["Changed", "DatasetDiff", "diff_datasets"]

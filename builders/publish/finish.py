@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.benchmark.manifest import MANIFEST, DatasetManifest
 from spurious_imagenet.builders.publish.check import demand_sound
 from spurious_imagenet.data_cards.options import CardOptions
+from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import canonical_json
 

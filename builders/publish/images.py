@@ -11,13 +11,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
-from spurious_imagenet.benchmark.images.orientation import is_turned_elsewhere
-from spurious_imagenet.benchmark.manifest import DataFile
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage, parse_metadata, read_ranges
 from spurious_imagenet.builders.publish.schema import row_of
 from spurious_imagenet.builders.publish.tables import ROW_GROUP
 from spurious_imagenet.data_cards.options import Sample
+from spurious_imagenet.datasets.manifest import DataFile
+from spurious_imagenet.images import DecodeLimits, decode_image
+from spurious_imagenet.images.orientation import is_turned_elsewhere
+from spurious_imagenet.shards import ShardImages, StoredImage, parse_metadata, read_ranges
 
 __all__ = ["image_rows", "write_samples"]
 

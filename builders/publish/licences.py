@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict
+from spurious_imagenet.concepts import ConceptVerdict
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["OWN", "SOURCES", "SourceLicence", "demand_licence", "notice_text"]

@@ -18,8 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.manifest import DataFile, DatasetManifest, RetiredImage, images_sha256
-from spurious_imagenet.benchmark.shards import ShardImages
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.miners import read_miners
 from spurious_imagenet.builders.mining.select import Status
@@ -34,8 +32,10 @@ from spurious_imagenet.builders.publish.schema import FEATURES, public_spec, sum
 from spurious_imagenet.builders.publish.tables import write_table
 from spurious_imagenet.builders.publish.versions import RETIRED, Errata, changelog, read_previous, retired_rows
 from spurious_imagenet.data_cards.spurious_card import render_spurious_card
+from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, RetiredImage, images_sha256
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_directory
+from spurious_imagenet.shards import ShardImages
 
 __all__ = ["PublishResult", "publish"]
 

@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.manifest import DataFile, DatasetManifest, Miner
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, RankingsInfo
 from spurious_imagenet.builders.publish.config import RankingsConfig
 from spurious_imagenet.builders.publish.content import ENDS
 from spurious_imagenet.builders.publish.finish import finish
@@ -20,6 +18,8 @@ from spurious_imagenet.builders.publish.tables import copy_table, write_table
 from spurious_imagenet.builders.publish.versions import changelog, read_previous
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.data_cards.ranked_card import render_ranked_card
+from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, Miner
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, RankingsInfo
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, sha256_file
 

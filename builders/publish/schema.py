@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from datasets import Features, Image, List, Value
 
-from spurious_imagenet.benchmark.shards import SampleMetadata
+from spurious_imagenet.shards import SampleMetadata
 from spurious_imagenet.tables import folded
 
 __all__ = ["FEATURES", "attribution", "public_spec", "row_of", "summarise", "wordnet_id"]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.manifest import DataFile
+from spurious_imagenet.datasets.manifest import DataFile
 from spurious_imagenet.io import sha256_file
 
 __all__ = ["ROW_GROUP", "copy_table", "describe_file", "public_date", "sha256_text", "write_table"]

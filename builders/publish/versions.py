@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from datasets import Features, Value
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.manifest import Change, DatasetManifest, RetiredImage
 from spurious_imagenet.builders.publish.config import VersionConfig
+from spurious_imagenet.datasets.manifest import Change, DatasetManifest, RetiredImage
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.tables import Columns, open_table
 

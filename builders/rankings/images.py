@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
-from spurious_imagenet.benchmark.training import Indices, StoredImages
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.labelled import Indices, StoredImages
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 __all__ = ["ClassImages", "SplitImages"]
 

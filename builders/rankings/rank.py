@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.label_problems import LabelCount, labels_of_store
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
-from spurious_imagenet.benchmark.rankings import LeftOut, RankingsInfo
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.publish.schema import public_spec
 from spurious_imagenet.builders.rankings.config import RankConfig
 from spurious_imagenet.builders.rankings.images import ClassImages, SplitImages
 from spurious_imagenet.builders.rankings.judged import who_judged
 from spurious_imagenet.builders.rankings.ranking import control_concepts, rank_class, ranked_splits
 from spurious_imagenet.builders.rankings.write import write_rankings
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.datasets.rankings import LeftOut, RankingsInfo
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.features.label_problems import LabelCount, labels_of_store
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.labels import imagenet_label_space
 
 __all__ = ["RankResult", "rank"]
 

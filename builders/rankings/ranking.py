@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.metrics.spuriosity import spuriosity, storage_noise, varying_concepts
 from spurious_imagenet.builders.rankings.images import ClassImages
+from spurious_imagenet.concepts import ConceptBank
 
 __all__ = ["RankedClass", "control_concepts", "rank_class", "ranked_splits"]
 

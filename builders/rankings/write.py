@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, Image
 
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, RankingsInfo
-from spurious_imagenet.builders.join import OwnImages
 from spurious_imagenet.builders.rankings.config import RankConfig
+from spurious_imagenet.builders.rankings.join import OwnImages
 from spurious_imagenet.data_cards.rankings_card import render_rankings_card
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, RankingsInfo
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.review.items import BoardTable, ReviewItem
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["candidate_media", "items_from_candidates"]
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts, Vote
 from spurious_imagenet.builders.review.consensus import Consensus, State
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.builders.review.verdict import Verdict
+from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.io import atomic_path
 

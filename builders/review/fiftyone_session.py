@@ -10,9 +10,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.builders import fiftyone_app
+from spurious_imagenet.builders.fiftyone_app import app as fiftyone_app
+from spurious_imagenet.builders.fiftyone_app.mongo import Mongo
 from spurious_imagenet.builders.review.labeling import Labeling
-from spurious_imagenet.builders.review.mongo import Mongo
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.builders.review.verdict import Verdict
 from spurious_imagenet.errors import ConfigError

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell, original_text
 from spurious_imagenet.builders.review.consensus import State
 from spurious_imagenet.builders.review.forms import ANSWERS, KEYS, ReviewForm
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
+from spurious_imagenet.concepts.verdict_files import inert_cell, original_text
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
 from spurious_imagenet.tables import Columns, open_table, row_writer

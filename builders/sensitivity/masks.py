@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, Preprocess, read_picture
 from spurious_imagenet.builders.sensitivity.corruptions import without_core
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.images import DecodeLimits, Preprocess, read_picture
 from spurious_imagenet.io import sha256_file
 
 __all__ = ["ClassMasks", "MaskFolder", "concept_roles"]

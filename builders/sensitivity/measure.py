@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.images import Preprocess, UndecodableImageError, View, decode_image
-from spurious_imagenet.benchmark.inference import softmax
-from spurious_imagenet.benchmark.models import Backend, Classifier
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, Pixels, blend, corrupt
 from spurious_imagenet.builders.sensitivity.masks import ClassMasks, MaskFolder
 from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import DataError, ModelError
+from spurious_imagenet.images import Preprocess, UndecodableImageError, View, decode_image
+from spurious_imagenet.models import Backend, Classifier
+from spurious_imagenet.models.inference import softmax
+from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["DROP_SCHEMA", "Measurer"]
 

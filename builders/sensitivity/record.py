@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.sensitivity.corruptions import Corruption
 
 __all__ = ["Agreement", "ConceptDrop", "ModelSensitivity", "RoleDrop", "SensitivityRecord"]

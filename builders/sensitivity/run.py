@@ -20,16 +20,16 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.concepts.verdict_files import inert_cell
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.builders.sensitivity.masks import MaskFolder, concept_roles
 from spurious_imagenet.builders.sensitivity.measure import Measurer
 from spurious_imagenet.builders.sensitivity.record import ConceptDrop, ModelSensitivity, SensitivityRecord
 from spurious_imagenet.builders.sensitivity.summary import agreements, summarise
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.concepts.verdict_files import inert_cell
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.models.spec import ModelSpec
 
 __all__ = ["SensitivityConfig", "SensitivityRun"]
 

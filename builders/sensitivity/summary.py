@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.metrics.bootstrap import (
     bootstrap_counts,
     bootstrap_mean,
@@ -24,6 +23,7 @@ from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS
 from spurious_imagenet.builders.sensitivity.masks import concept_roles
 from spurious_imagenet.builders.sensitivity.record import Agreement, ConceptDrop, ModelSensitivity, RoleDrop
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import UndefinedMetricError
 
 __all__ = ["agreements", "correlation", "summarise"]

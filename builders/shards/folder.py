@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spurious_imagenet.benchmark.image_folder import ImageTree, OnSkip, printable
+from spurious_imagenet.images.folder import ImageTree, OnSkip, printable
 
 __all__ = ["ImageFile", "ImageFolder"]
 
@@ -43,7 +43,7 @@ class ImageFile:
 
 
 class ImageFolder:
-    """A folder of images to pack, laid out as :class:`~spurious_imagenet.benchmark.image_folder.ImageTree` takes it.
+    """A folder of images to pack, laid out as :class:`~spurious_imagenet.images.folder.ImageTree` takes it.
 
     Keys are the relative path without its extension, ``class/stem`` with classes and ``stem`` without, so they are
     unique over all shards. Every part keeps to ASCII letters, digits, ``_`` and ``-`` (a dot would cut the key): other
@@ -73,7 +73,7 @@ class ImageFolder:
         if not ids:
             return None, {}, {}
         if all(_WORDNET_ID.fullmatch(i) for i in ids):
-            from spurious_imagenet.benchmark.models.labels import imagenet_label_space
+            from spurious_imagenet.models.labels import imagenet_label_space
 
             space = imagenet_label_space("imagenet-1k")
             if all(i in space for i in ids):

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.images import Preprocess
+from spurious_imagenet.models import Classifier
 
 __all__ = ["ActivationMaps", "activation_map"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import View
+from spurious_imagenet.images import View
 
 __all__ = ["align"]
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.devices import Precision, pick_device
-from spurious_imagenet.benchmark.models import Classifier
 from spurious_imagenet.builders.visualise.apgd import maximise
 from spurious_imagenet.builders.visualise.npfv import on_device, read_out
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.models.devices import Precision, pick_device
 
 __all__ = ["feature_attack"]
 

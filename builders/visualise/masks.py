@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.shards import ShardImages, StoredImage
-from spurious_imagenet.benchmark.store import FeatureStore
-from spurious_imagenet.benchmark.training import Indices, TrainingIndex, check_made_by
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.features.labelled import Indices, TrainingIndex, check_made_by
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["MASK_SCHEMA", "MasksConfig", "write_masks"]
 

@@ -22,17 +22,17 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.devices import Precision, autocast, pick_device
-from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.models.network import FeatureNetwork
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.builders.visualise.apgd import FIRST_STEP, Objective, maximise
 from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA, NpfvStore
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, ModelError, StoreError
+from spurious_imagenet.images import Preprocess
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.models.devices import Precision, autocast, pick_device
+from spurious_imagenet.models.network import FeatureNetwork
 
 __all__ = ["NpfvConfig", "NpfvStore", "check_fit", "eps_at", "make_npfvs", "on_device", "read_out", "to_uint8"]
 

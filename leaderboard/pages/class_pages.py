@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.leaderboard.pages.board import ClassValues, VersionBoard
 from spurious_imagenet.leaderboard.pages.pictures import board_key, board_picture, image_key, image_picture
 from spurious_imagenet.leaderboard.pages.rendering import slug

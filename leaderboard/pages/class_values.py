@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 
 __all__ = ["ClassValues", "ClassesOfScore"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.pages.board import BoardData, VersionBoard

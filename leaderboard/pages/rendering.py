@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from spurious_imagenet.benchmark.evaluation import short_name
+from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.benchmark.report.style import DARK, LIGHT
 
 __all__ = ["ASSETS", "POLICY", "asset", "render", "slug"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spurious_imagenet.benchmark.evaluation import short_name
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.benchmark.evaluation.evaluate import short_name
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.report.tables import Cell, Table
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages.board import VersionBoard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from spurious_imagenet.benchmark.manifest import Miner
+from spurious_imagenet.datasets.manifest import Miner
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.scoring.score import Relation
 from spurious_imagenet.leaderboard.version import BenchmarkVersion

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc
-from spurious_imagenet.benchmark.predictions import Predictions
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner
 
 __all__ = ["Votes"]

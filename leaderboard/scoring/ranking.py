@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import Sha256, VersionName
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.gaps import effective_robustness
 from spurious_imagenet.benchmark.metrics.intervals import PairedDifference, intervals, paired_difference
-from spurious_imagenet.benchmark.record import Interval
+from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.errors import DataError, UndefinedMetricError
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.scoring.significance import better_and_worse

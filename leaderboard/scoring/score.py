@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.manifest import Sha256, VersionName
-from spurious_imagenet.benchmark.record import ClassRecord, GapRecord, Interval, Means
+from spurious_imagenet.benchmark.evaluation.record import ClassRecord, GapRecord, Means
+from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.datasets.manifest import Sha256, VersionName
 
 __all__ = ["LeftOutMiner", "Relation", "Score", "ScoredEntry"]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.gaps import GapSample, gap_sample
+from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
+from spurious_imagenet.benchmark.evaluation.record import ClassRecord
+from spurious_imagenet.benchmark.evaluation.summary import summarise_resampled
 from spurious_imagenet.benchmark.metrics.draws import Draws
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.record import ClassRecord
-from spurious_imagenet.benchmark.summary import summarise_resampled
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.scoring.kin import relations

@@ -17,17 +17,17 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
-from spurious_imagenet.benchmark.labelled import LabelledImage, read_ahead
-from spurious_imagenet.benchmark.manifest import VersionName, images_sha256
-from spurious_imagenet.benchmark.models import LabelSpace, imagenet_label_space
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.validation import SeenImages, once_each, validation_images
+from spurious_imagenet.datasets.labelled import LabelledImage, read_ahead
+from spurious_imagenet.datasets.manifest import VersionName, images_sha256
+from spurious_imagenet.datasets.rankings import Rankings
+from spurious_imagenet.datasets.validation import SeenImages, once_each, validation_images
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.leaderboard.store.published import PublishedDataset
 from spurious_imagenet.leaderboard.store.versions import Pictures
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo
+from spurious_imagenet.models import LabelSpace, imagenet_label_space
 
 __all__ = ["make_version"]
 

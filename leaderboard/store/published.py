@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest, Miner, manifest_of
-from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset, open_dataset
+from spurious_imagenet.datasets.manifest import DatasetManifest, Miner, manifest_of
+from spurious_imagenet.datasets.spurious import SpuriousDataset, open_dataset
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.manifest import Sha256
-from spurious_imagenet.benchmark.rankings import RankingsInfo
+from spurious_imagenet.datasets.manifest import Sha256
+from spurious_imagenet.datasets.rankings import RankingsInfo
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import canonical_json
 from spurious_imagenet.leaderboard.entry import SubmissionInfo

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from spurious_imagenet.benchmark.manifest import VersionName
+from spurious_imagenet.datasets.manifest import VersionName
 from spurious_imagenet.errors import SpuriousImagenetError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from spurious_imagenet.benchmark.manifest import Change, RetiredImage, VersionName, images_sha256
+from spurious_imagenet.datasets.manifest import Change, RetiredImage, VersionName, images_sha256
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.store.versions import version_order

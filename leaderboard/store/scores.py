@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.manifest import Sha256, VersionName
+from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.store.place import Place

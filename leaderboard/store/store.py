@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel
 
-from spurious_imagenet.benchmark.manifest import VersionName
-from spurious_imagenet.benchmark.predictions import Predictions
+from spurious_imagenet.datasets.manifest import VersionName
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.benchmark.manifest import VersionName
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings
+from spurious_imagenet.datasets.manifest import VersionName
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import sha256_file
 from spurious_imagenet.leaderboard.store.place import Place

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from spurious_imagenet.benchmark.manifest import images_sha256
-from spurious_imagenet.benchmark.validation import once_each
+from spurious_imagenet.datasets.manifest import images_sha256
+from spurious_imagenet.datasets.validation import once_each
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.submission.package import INFORMATION
 from spurious_imagenet.leaderboard.submission.predictions import class_problems, coverage_problems

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.inference import softmax, top_k
 from spurious_imagenet.leaderboard.submission.package import looks_like
 from spurious_imagenet.leaderboard.submission.predictions import missing_problems, unknown_classes
 from spurious_imagenet.leaderboard.submission.problems import (
@@ -25,6 +24,7 @@ from spurious_imagenet.leaderboard.submission.problems import (
 )
 from spurious_imagenet.leaderboard.submission.table import KEY, SIDES, SUBMISSION_SCHEMA
 from spurious_imagenet.leaderboard.version import BenchmarkVersion
+from spurious_imagenet.models.inference import softmax, top_k
 from spurious_imagenet.tensors import SafetensorError, open_tensors
 
 __all__ = ["read_logits"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.models.weights_file import read_weights_info
-from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.submission.information import field_problems, is_public_spec
@@ -16,6 +15,7 @@ from spurious_imagenet.leaderboard.submission.problems import SubmissionError
 from spurious_imagenet.leaderboard.submission.read import Submission
 from spurious_imagenet.leaderboard.submission.table import KEY, canonical
 from spurious_imagenet.leaderboard.submission.write import write_submission
+from spurious_imagenet.models.weights_file import read_weights_info
 
 __all__ = ["make_submission", "submission_of"]
 

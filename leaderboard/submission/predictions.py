@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.predictions import Predictions
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.leaderboard.submission.problems import Problem, SubmissionError, listed, of_rows, shown
 from spurious_imagenet.leaderboard.submission.table import KEY
 from spurious_imagenet.leaderboard.version import BenchmarkVersion

@@ -25,9 +25,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import Sha256
+from spurious_imagenet.datasets.manifest import Sha256
 from spurious_imagenet.errors import StoreError
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.io import canonical_json
 from spurious_imagenet.leaderboard.entry import ShortText
 from spurious_imagenet.leaderboard.store.place import Place

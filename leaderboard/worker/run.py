@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from spurious_imagenet.benchmark.evaluation import evaluate
-from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
+from spurious_imagenet.benchmark.evaluation.evaluate import evaluate
+from spurious_imagenet.datasets.spurious import SpuriousDataset
 from spurious_imagenet.errors import DataError, SpuriousImagenetError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.store.records import now

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.models.spec import ModelSpec
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.leaderboard.submission.information import spec_refusal
 from spurious_imagenet.leaderboard.submission.problems import shown
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.models.spec import ModelSpec
 from spurious_imagenet.process_state import environment
 
 __all__ = ["LOCAL_SCHEMES", "check_spec", "load_public"]
@@ -60,7 +60,7 @@ def load_public(spec: str, allowed: Collection[str] = ()) -> Classifier:
 
 def _check_published(scheme: str, address: str, spec: str) -> None:
     if scheme == "open_clip":
-        from spurious_imagenet.benchmark.models.open_clip_models import is_published_open_clip
+        from spurious_imagenet.models.open_clip_models import is_published_open_clip
 
         if not is_published_open_clip(*address.split("/", 1)):
             raise ConfigError(f"got the model {shown(spec)}: OpenCLIP lists no such weights.")
@@ -72,8 +72,8 @@ def _check_published(scheme: str, address: str, spec: str) -> None:
 
 
 def _load_from_hub(spec: ModelSpec) -> Classifier:
-    from spurious_imagenet.benchmark.models.timm_labels import labels_of_timm
-    from spurious_imagenet.benchmark.models.timm_models import (
+    from spurious_imagenet.models.timm_labels import labels_of_timm
+    from spurious_imagenet.models.timm_models import (
         classifier_from_timm,
         create_timm_model,
         preprocess_of_timm,

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.inference import ImageRunner, softmax
-from spurious_imagenet.benchmark.labelled import LabelledImage, read_ahead
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.predictions import Side
-from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
-from spurious_imagenet.benchmark.validation import SeenImages, validation_images
+from spurious_imagenet.datasets.labelled import LabelledImage, read_ahead
+from spurious_imagenet.datasets.predictions import Side
+from spurious_imagenet.datasets.spurious import SpuriousDataset
+from spurious_imagenet.datasets.validation import SeenImages, validation_images
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.store.records import now
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.worker.run import Workplace
 from spurious_imagenet.leaderboard.worker.specs import load_public
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.models.inference import ImageRunner, softmax
 
 __all__ = ["verify_entry"]
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptBank, ConceptVerdicts, apply_verdicts
 from spurious_imagenet.cli.options import console
+from spurious_imagenet.concepts import ConceptBank, ConceptVerdicts, apply_verdicts
 from spurious_imagenet.errors import DataError
 
 __all__ = ["command"]

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.builders.browse import WORKSPACE, build
-from spurious_imagenet.builders.fiftyone_app import connect, listen, page, serve
-from spurious_imagenet.builders.gallery import Gallery, default_cache
-from spurious_imagenet.builders.review.mongo import Mongo
+from spurious_imagenet.builders.browse.browse import WORKSPACE, build
+from spurious_imagenet.builders.browse.gallery import Gallery, default_cache
+from spurious_imagenet.builders.fiftyone_app.app import connect, listen, page, serve
+from spurious_imagenet.builders.fiftyone_app.mongo import Mongo
 from spurious_imagenet.cli.options import ShardsNow, console
 from spurious_imagenet.cli.review_open import Browser, Port, Remote, announce
 from spurious_imagenet.cli.stores import open_store

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.builders.comparison import ContrastConfig, ContrastRecord, contrast, write_contrast
 from spurious_imagenet.builders.comparison.report import cue_rows, measures
-from spurious_imagenet.builders.planted.truth import PlantedTruth
 from spurious_imagenet.cli.options import console as stderr
 from spurious_imagenet.cli.options import progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.planted.truth import PlantedTruth
 
 __all__ = ["command"]
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.models.convert import convert_checkpoint
-from spurious_imagenet.benchmark.models.spec import read_labels_file
-from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo
+from spurious_imagenet.models.convert import convert_checkpoint
+from spurious_imagenet.models.spec import read_labels_file
+from spurious_imagenet.models.weights_file import WeightsFileInfo
 
 __all__ = ["command"]
 

@@ -9,11 +9,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from spurious_imagenet.benchmark.gaps import predictions_of_store
-from spurious_imagenet.benchmark.models import LabelSpace, load_classifier
-from spurious_imagenet.benchmark.models.open_clip_models import text_embeddings
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
 from spurious_imagenet.builders.cues.alignment import fit_alignment
 from spurious_imagenet.builders.cues.bank import Cue, aligned_bank, cue_bank, read_cues
 from spurious_imagenet.builders.cues.gaps import CueGap, cue_gaps, with_gaps
@@ -23,7 +19,11 @@ from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.cli.options import ImageSize, working
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import LabelSpace, load_classifier
+from spurious_imagenet.models.open_clip_models import text_embeddings
 
 __all__ = ["command", "suggest_command"]
 

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.evaluation import evaluate, short_name
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
-from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means
-from spurious_imagenet.benchmark.sweep import SweepConfig, SweepResult, read_models, run_sweep
+from spurious_imagenet.benchmark.evaluation.evaluate import evaluate, short_name
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
+from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.benchmark.evaluation.sweep import SweepConfig, SweepResult, read_models, run_sweep
 from spurious_imagenet.cli.options import (
     Backend,
     Device,
@@ -25,6 +24,8 @@ from spurious_imagenet.cli.options import (
 )
 from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
+from spurious_imagenet.images import Protocol
 
 __all__ = ["command"]
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
-from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.cli.options import validated
 from spurious_imagenet.data_cards.benchmark_file import EVAL_FILE, render_eval_file
 from spurious_imagenet.data_cards.results import ResultsConfig, export_results
+from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_path
 

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, Progress, extract_features
 from spurious_imagenet.cli.options import (
     Backend,
@@ -24,6 +23,7 @@ from spurious_imagenet.cli.options import (
 )
 from spurious_imagenet.cli.stores import say_repeats
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 
 __all__ = ["command"]
 

@@ -10,19 +10,20 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.compare import compare
-from spurious_imagenet.benchmark.comparison import ModelComparison
-from spurious_imagenet.benchmark.evaluation import short_name
-from spurious_imagenet.benchmark.gaps import predictions_of_store
-from spurious_imagenet.benchmark.models.labels import of_classes
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.record import EvalRecord, Interval
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.benchmark.comparison.compare import compare
+from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
+from spurious_imagenet.benchmark.comparison.record import ModelComparison
+from spurious_imagenet.benchmark.evaluation.evaluate import short_name
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.cli.options import working
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet, note
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.labels import of_classes
 
 __all__ = ["command"]
 

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
-from spurious_imagenet.benchmark.models.labels import of_classes
-from spurious_imagenet.builders.head import HeadConfig, fit_head
-from spurious_imagenet.builders.head_accuracy import head_accuracy
+from spurious_imagenet.builders.head.accuracy import head_accuracy
+from spurious_imagenet.builders.head.fit import HeadConfig, fit_head
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.errors import StoreError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.devices import pick_device
+from spurious_imagenet.models.head_file import HeadFileInfo, save_head
+from spurious_imagenet.models.labels import of_classes
 
 __all__ = ["command"]
 

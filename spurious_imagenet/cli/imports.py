@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdicts
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import write_alphas
 from spurious_imagenet.builders.imports import (
     ImagesConfig,
@@ -19,6 +18,7 @@ from spurious_imagenet.builders.imports import (
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import console, progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
+from spurious_imagenet.concepts import ConceptVerdicts
 
 __all__ = ["app"]
 

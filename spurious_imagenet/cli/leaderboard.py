@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.leaderboard_serve import export, serve, space
 from spurious_imagenet.cli.leaderboard_show import say_broken, show
 from spurious_imagenet.cli.leaderboard_worker import request, requests, verify, worker
 from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar, working
 from spurious_imagenet.errors import ConfigError, StoreError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.scoring.alike import alike_to
 from spurious_imagenet.leaderboard.store.rescore import RescoreReport, rescore, score_under
@@ -62,9 +62,9 @@ def init(
     seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
 ) -> None:
     """Make a leaderboard of a published dataset, or add that dataset's version to one."""
-    from spurious_imagenet.benchmark.models import label_space_for
-    from spurious_imagenet.benchmark.models.spec import read_labels_file
     from spurious_imagenet.leaderboard.store.making import make_version
+    from spurious_imagenet.models import label_space_for
+    from spurious_imagenet.models.spec import read_labels_file
 
     ids = None if labels is None else read_labels_file(labels)[0]
     with working("reading the dataset and its validation images"):

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spurious_imagenet.benchmark.images import Protocol
 from spurious_imagenet.cli.options import Backend, Device, Workers, console, working
 from spurious_imagenet.cli.tables import Sheet
 from spurious_imagenet.errors import StoreError
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.worker.asking import model_request
 from spurious_imagenet.leaderboard.worker.queue import Outcome, Queue, Queued

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.devices import pick_device
-from spurious_imagenet.benchmark.models import load_classifier, moved_spec
 from spurious_imagenet.builders.visualise.masks import MasksConfig, write_masks
 from spurious_imagenet.cli.options import Device, ShardsNow, progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.models import load_classifier, moved_spec
+from spurious_imagenet.models.devices import pick_device
 
 __all__ = ["command"]
 

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.training import made_of
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.cli.options import ImageSize, MaxLabelProblems, console, progress_bar, say_labels, validated
 from spurious_imagenet.cli.stores import open_store
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
+from spurious_imagenet.features.labelled import made_of
+from spurious_imagenet.models import load_classifier
 
 __all__ = ["command"]
 

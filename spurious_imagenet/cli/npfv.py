@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models import load_classifier, moved_spec
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, eps_at, make_npfvs
 from spurious_imagenet.cli.options import Device, ImageSize, progress_bar, validated
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.models import load_classifier, moved_spec
 
 __all__ = ["command"]
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from spurious_imagenet.benchmark.label_problems import LabelCount
 from spurious_imagenet.cli.progress import console, image_counter, progress_bar, working
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.features.label_problems import LabelCount
 
 __all__ = [
     "Backend",

@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.builders.mining import read_candidates
-from spurious_imagenet.builders.planted import PlantedTruth, WorldConfig, write_world
-from spurious_imagenet.builders.planted.check import cue_auc, mined_purity
-from spurious_imagenet.builders.planted.config import WRONG_LABELS
-from spurious_imagenet.builders.planted.found import found_sheet
-from spurious_imagenet.builders.planted.report import CheckReport, check_report
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_path
+from spurious_imagenet.planted import PlantedTruth, WorldConfig, write_world
+from spurious_imagenet.planted.check import cue_auc, mined_purity
+from spurious_imagenet.planted.config import WRONG_LABELS
+from spurious_imagenet.planted.found import found_sheet
+from spurious_imagenet.planted.report import CheckReport, check_report
 
 __all__ = ["app"]
 
@@ -78,7 +78,7 @@ def train(
     processes: Processes = 2,
 ) -> None:
     """Train four small networks on a planted world: `robust` adversarially, to score, and three others, to vote."""
-    from spurious_imagenet.builders.planted.training import RECIPES, train_models
+    from spurious_imagenet.planted.training import RECIPES, train_models
 
     with progress_bar("models") as bar:
         task = bar.add_task("training", total=len(RECIPES), note="")
@@ -98,7 +98,7 @@ def vision_language(
     epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 5,
 ) -> None:
     """Train a small vision-language model on captions of a planted world, to try text cues without a network."""
-    from spurious_imagenet.builders.planted.vision_language import VisionLanguageRecipe, train_vision_language
+    from spurious_imagenet.planted.vision_language import VisionLanguageRecipe, train_vision_language
 
     recipe = VisionLanguageRecipe(epochs=epochs)
     with progress_bar("epochs") as bar:
@@ -134,15 +134,15 @@ def seen(
     out: Annotated[Path, typer.Option(help="Folder to write seen.json and seen.png to.")],
 ) -> None:
     """Ask a classifier that never saw a visualisation whether they show the planted cues."""
-    from spurious_imagenet.builders.planted.recogniser import draw_alone, train_recogniser
-    from spurious_imagenet.builders.planted.seen import (
+    from spurious_imagenet.builders.visualise.npfv import NpfvStore
+    from spurious_imagenet.planted.recogniser import draw_alone, train_recogniser
+    from spurious_imagenet.planted.seen import (
         contact_sheet,
         read_found,
         read_world_config,
         seen_in,
         write_seen,
     )
-    from spurious_imagenet.builders.visualise.npfv import NpfvStore
 
     config, found, images = read_world_config(world), read_found(check), NpfvStore.open(npfv)
     with progress_bar("drawings") as bar:
@@ -184,9 +184,9 @@ def mended(
     out: Annotated[Path, typer.Option(help="Markdown to write.")],
 ) -> None:
     """Compare gaps, mended models and flagged images with what was planted; exit with 1 where a requirement fails."""
-    from spurious_imagenet.benchmark.comparison import ModelComparison
+    from spurious_imagenet.benchmark.comparison.record import ModelComparison
     from spurious_imagenet.benchmark.mitigation.tuning_record import TuningRecord
-    from spurious_imagenet.builders.planted.mended import check_mended
+    from spurious_imagenet.planted.mended import check_mended
 
     files = [f for path in records for f in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     report = check_mended(

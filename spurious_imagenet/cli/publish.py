@@ -227,7 +227,7 @@ def _check(folder: Path) -> None:
 
 
 def _push(folder: Path, repo_id: str, pull_request: bool, private: bool) -> None:
-    from spurious_imagenet.benchmark.manifest import DatasetManifest
+    from spurious_imagenet.datasets.manifest import DatasetManifest
     from spurious_imagenet.hub import HubError, push_dataset
 
     made = DatasetManifest.load(folder)

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.builders.rankings import RankConfig, RankResult, rank
 from spurious_imagenet.cli.options import MaxLabelProblems, console, progress_bar, say_labels, validated
 from spurious_imagenet.cli.stores import open_store
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 
 __all__ = ["command"]
 

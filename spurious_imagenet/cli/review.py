@@ -212,7 +212,7 @@ def script(
     ] = None,
 ) -> None:
     """Answer a labeler's items from known truth, with a stated rate of errors, or decide what labelers differ on."""
-    from spurious_imagenet.builders.review.scripted import (
+    from spurious_imagenet.planted.scripted import (
         adjudicate_by_script,
         answer_by_script,
         planted_answers,

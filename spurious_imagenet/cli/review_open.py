@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from spurious_imagenet.builders.fiftyone_app import listen, page, serve
+from spurious_imagenet.builders.fiftyone_app.app import listen, page, serve
 from spurious_imagenet.builders.review.fiftyone_session import LABELER, REVIEW, WORKSPACE, current_session
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.cli.options import console

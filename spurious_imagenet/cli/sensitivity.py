@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.builders.sensitivity import MaskFolder, SensitivityConfig, SensitivityRecord, SensitivityRun
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS
 from spurious_imagenet.builders.sensitivity.record import ModelSensitivity
 from spurious_imagenet.cli.options import Backend, Device, ImageSize, ShardsNow, Workers, progress_bar, validated
 from spurious_imagenet.cli.tables import Sheet, note
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.models import load_classifier
 
 __all__ = ["command"]
 

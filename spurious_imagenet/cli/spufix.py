@@ -9,17 +9,17 @@ from typing import Annotated, Literal, NamedTuple, cast
 import numpy as np
 import typer
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.mitigation.spufix import TransferConfig, fit_scorer, transfer
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, alphas_of_store, read_alphas
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.visualise.npfv import check_fit
 from spurious_imagenet.cli.options import ImageSize, console, progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import sha256_file
+from spurious_imagenet.models import load_classifier
 
 __all__ = ["command"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spurious_imagenet.benchmark.repeats import repeats_of
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.cli.options import console
+from spurious_imagenet.features.repeats import repeats_of
+from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["open_store", "say_repeats"]
 

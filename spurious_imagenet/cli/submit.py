@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spurious_imagenet.benchmark.evaluation import evaluate, short_name
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import manifest_of
-from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.evaluate import evaluate, short_name
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import Backend, Device, Workers, console, image_counter
+from spurious_imagenet.datasets.manifest import manifest_of
 from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.submission.check import check_submission
 from spurious_imagenet.leaderboard.submission.make import submission_of
 from spurious_imagenet.leaderboard.submission.write import write_submission

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.trace import Evidence, Trace, find_image, trace
+from spurious_imagenet.benchmark.trace.trace import Evidence, Trace, find_image, trace
 from spurious_imagenet.cli.options import ImageSize, working
 from spurious_imagenet.cli.tables import Sheet, plain, results
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_path
 
@@ -71,10 +71,10 @@ def _at_hand(
     if candidates is None and not models:
         return evidence
     # These take seconds to import, and the dataset alone is traced without them.
-    from spurious_imagenet.benchmark.models import load_classifier
     from spurious_imagenet.builders.mining.candidates import read_candidates
     from spurious_imagenet.builders.mining.miners import read_miners
     from spurious_imagenet.builders.publish.schema import public_spec
+    from spurious_imagenet.models import load_classifier
 
     if candidates is not None:
         miners = tuple(m.model_copy(update={"model": public_spec(m.model)}) for m in read_miners(candidates))

@@ -8,18 +8,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from spurious_imagenet.benchmark.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.mitigation.tuning import Tuning, tune, write_tuning
 from spurious_imagenet.benchmark.mitigation.tuning_record import Change, MethodRecord, TuningConfig, TuningRecord
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.models.labels import of_classes
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.record import Interval
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import StoreError
+from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.io import is_unused
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.labels import of_classes
 
 __all__ = ["command"]
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from helpers import labelled_shard, random_bank, run_spurious, weights_file
 
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.features.store import FeatureStore
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of a terminal")
 SHARDS = 16

@@ -14,10 +14,10 @@ from card_helpers import OPTIONS, REVIEW, SPURIOUS, TEXT, Dataset, make_dataset,
 from datasets import Features, List, Value
 from PIL import Image
 
-from spurious_imagenet.benchmark.manifest import DatasetManifest
 from spurious_imagenet.data_cards import CardOptions
 from spurious_imagenet.data_cards.croissant import CROISSANT, write_croissant
 from spurious_imagenet.data_cards.croissant_check import check_croissant
+from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import ConfigError, DataError
 
 mlcroissant = pytest.importorskip("mlcroissant")

@@ -12,11 +12,11 @@ from card_helpers import TEXT, write_file
 from datasets import Features, List, Value, load_dataset
 from markdown_it import MarkdownIt
 
-from spurious_imagenet.benchmark.manifest import Change, DatasetManifest
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, LeftOut, RankingsInfo
 from spurious_imagenet.data_cards import CardOptions, render_annotations_card, render_ranked_card
 from spurious_imagenet.data_cards.croissant import write_croissant
 from spurious_imagenet.data_cards.croissant_check import check_croissant
+from spurious_imagenet.datasets.manifest import Change, DatasetManifest
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, LeftOut, RankingsInfo
 
 OPTIONS = CardOptions(published="2026-03-07", license="cc0-1.0")
 HOSTILE = "<script>x</script> | ![x](https://evil.example/x.png)\n---\n# Big www.evil.example"

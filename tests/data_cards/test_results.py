@@ -13,13 +13,15 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.manifest import DatasetManifest
-from spurious_imagenet.benchmark.record import EvalRecord, Interval, Means, Mitigation
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
+from spurious_imagenet.benchmark.mitigation.record import Mitigation
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.data_cards.benchmark_file import TASKS, render_eval_file
 from spurious_imagenet.data_cards.merge import read_front_matter, with_key
 from spurious_imagenet.data_cards.results import ResultsConfig, export_results
+from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.images import Protocol
 
 CONFIG = ResultsConfig(dataset_id="org/planted", repo="me/net", date="2026-03-07", revision="v1.2.3")
 FIXED = Mitigation(kind="spufix", file="x.safetensors", sha256="ee" * 32)

@@ -15,9 +15,9 @@ from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.manifest import Change, Miner
 from spurious_imagenet.data_cards import CardOptions, Sample, render_spurious_card
 from spurious_imagenet.data_cards.card import one_line
+from spurious_imagenet.datasets.manifest import Change, Miner
 from spurious_imagenet.errors import DataError
 
 CC_BY = "https://creativecommons.org/licenses/by/2.0/"

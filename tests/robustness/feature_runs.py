@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from helpers import Ran, run_spurious
 
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 
 class Touch:

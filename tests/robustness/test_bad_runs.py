@@ -13,8 +13,8 @@ from helpers import CLASSES, jpeg, labelled_shard, run_spurious, spread_weights_
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
+from spurious_imagenet.features.store import FeatureStore
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from feature_runs import Touch, World
 from helpers import encoded, jpeg, labelled_shard, picture, weights_file, write_tar
 from PIL import Image
 
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.features.store import FeatureStore
 
 #: Members of the bad shard -> the reason of their reject, None for what is scored, "" for what is no sample at all.
 EXPECTED = {

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from helpers import labelled_shard, run_spurious, tree, weights_file
 
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, extract_features
 from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import load_classifier
 
 FLIPS = 200
 

@@ -13,15 +13,15 @@ import torch
 from helpers import CLASSES, jpeg, random_bank, run_spurious, weights_file
 from PIL import Image
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix, SpufixInfo
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
-from spurious_imagenet.benchmark.models.open_clip_models import save_open_clip
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import atomic_directory, atomic_path, write_json
 from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.models.head import LinearHead
+from spurious_imagenet.models.head_file import HeadFileInfo, save_head
+from spurious_imagenet.models.open_clip_models import save_open_clip
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)

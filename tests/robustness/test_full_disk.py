@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from helpers import labelled_shard, run_spurious, tree, weights_file
 
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.features.store import FeatureStore
 
 
 class Disk(NamedTuple):

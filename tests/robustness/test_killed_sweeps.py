@@ -12,8 +12,8 @@ import pytest
 from evaluation_helpers import SPURIOUS, count_decodes, dataset_folder
 from helpers import labelled_shard, tree, weights_file
 
-from spurious_imagenet.benchmark import outputs
-from spurious_imagenet.benchmark.sweep import SweepConfig, SweepModel, run_sweep
+from spurious_imagenet.benchmark.evaluation import outputs
+from spurious_imagenet.benchmark.evaluation.sweep import SweepConfig, SweepModel, run_sweep
 
 # A server that has imported torch once: each child starts in a moment, with no thread of this process in it.
 SLOW_IMPORTS = [
@@ -22,7 +22,7 @@ SLOW_IMPORTS = [
     "datasets",
     "sklearn.metrics",
     "spurious_imagenet.cli",
-    "spurious_imagenet.benchmark.sweep",
+    "spurious_imagenet.benchmark.evaluation.sweep",
 ]
 SPAWN = multiprocessing.get_context("forkserver")
 

@@ -8,10 +8,10 @@ import datasets
 from helpers import encoded, picture, run_spurious, weights_file, write_tar
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
-from spurious_imagenet.benchmark.manifest import DatasetManifest
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.data_cards.responsible import responsible
+from spurious_imagenet.datasets.manifest import DatasetManifest
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.images import DecodeLimits, decode_image
 
 
 def _tagged(seed: int, orientation: int | None) -> bytes:

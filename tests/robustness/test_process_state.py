@@ -28,15 +28,15 @@ from helpers import encoded, labelled_shard, picture, spread_weights_file
 from process_state import changes, process_state
 
 from spurious_imagenet import evaluate, load_classifier
-from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
-from spurious_imagenet.benchmark.models.open_clip_models import create_open_clip
 from spurious_imagenet.benchmark.report.style import drawing
-from spurious_imagenet.benchmark.spurious_dataset import open_dataset
-from spurious_imagenet.builders.planted.training import reproducible
 from spurious_imagenet.builders.shards.attribution import AttributionTable
 from spurious_imagenet.data_cards.croissant import write_croissant
 from spurious_imagenet.data_cards.croissant_check import check_croissant
+from spurious_imagenet.datasets.spurious import open_dataset
+from spurious_imagenet.images import DecodeLimits, decode_image
 from spurious_imagenet.leaderboard.worker.specs import load_public
+from spurious_imagenet.models.open_clip_models import create_open_clip
+from spurious_imagenet.planted.training import reproducible
 from spurious_imagenet.process_state import Bars, environment, log_levels, no_warnings
 
 _CLIP = {

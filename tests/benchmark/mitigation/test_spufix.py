@@ -14,9 +14,9 @@ from spufix_helpers import DIGESTS, IMAGES, LABELS, World, make_world, store_of
 from spurious_imagenet.benchmark.mitigation.spufix import TransferConfig, fit_scorer, matched_basis, transfer
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, alphas_of_store
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.errors import DataError, ModelError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import Classifier
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from spurious_imagenet.benchmark.mitigation.load import load_mitigation
 from spurious_imagenet.benchmark.mitigation.spufix import TransferConfig, fit_scorer, transfer
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import alphas_of_store, write_alphas
 from spurious_imagenet.benchmark.mitigation.spufix_file import SPUFIX_METADATA_KEY, Spufix
-from spurious_imagenet.benchmark.models import LinearHead, load_classifier
-from spurious_imagenet.benchmark.models.head_file import HeadFileInfo, save_head
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.io import sha256_file
+from spurious_imagenet.models import LinearHead, load_classifier
+from spurious_imagenet.models.head_file import HeadFileInfo, save_head
 
 
 @pytest.fixture(scope="module")

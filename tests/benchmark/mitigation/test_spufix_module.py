@@ -10,15 +10,15 @@ from helpers import CLASSES
 from spufix_helpers import World, make_world, pixels_of
 from torch import nn
 
-from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.benchmark.mitigation.load import load_mitigation
 from spurious_imagenet.benchmark.mitigation.readout import readout_of
 from spurious_imagenet.benchmark.mitigation.spufix import fit_scorer
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix, SpufixDirection, SpufixInfo, labels_digest
 from spurious_imagenet.benchmark.mitigation.spufix_module import SpufixModule, spufix, with_spufix
-from spurious_imagenet.benchmark.models import Classifier, label_space_for, load_classifier
-from spurious_imagenet.benchmark.models.timm_models import classifier_from_timm, create_timm_model
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.images import Preprocess
+from spurious_imagenet.models import Classifier, label_space_for, load_classifier
+from spurious_imagenet.models.timm_models import classifier_from_timm, create_timm_model
 
 PLAIN = {"crop_pct": 1.0, "interpolation": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 

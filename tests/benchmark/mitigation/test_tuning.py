@@ -15,10 +15,10 @@ from spurious_imagenet.benchmark.mitigation.tuning_data import TrainingImages, s
 from spurious_imagenet.benchmark.mitigation.tuning_fit import gap_of, learning_rate
 from spurious_imagenet.benchmark.mitigation.tuning_record import TuningConfig, TuningRecord
 from spurious_imagenet.benchmark.mitigation.tuning_stats import accuracy_change, closed_share, gap_change
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.store import FeatureStore
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError, ModelError, StoreError, UndefinedMetricError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import load_classifier
 
 QUICK = TuningConfig(per_class=20, max_steps=60, seeds=2, resamples=50)
 

@@ -9,7 +9,7 @@ import torch
 from spurious_imagenet.benchmark.mitigation.tuning_data import ClassEnds
 from spurious_imagenet.benchmark.mitigation.tuning_fit import StoppingSet, correct_by, tune_head
 from spurious_imagenet.benchmark.mitigation.tuning_record import TuningConfig
-from spurious_imagenet.benchmark.models.head import LinearHead
+from spurious_imagenet.models.head import LinearHead
 
 CLASSES, DIM = 40, 24
 CPU = torch.device("cpu")

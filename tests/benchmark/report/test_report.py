@@ -12,9 +12,8 @@ import pytest
 from report_helpers import HOSTILE, write_record, write_sweep
 from typer.testing import CliRunner
 
-from spurious_imagenet.benchmark.compare import compare
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.benchmark.comparison.compare import compare
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.report import write_report
 from spurious_imagenet.benchmark.report.comparison import compare_group
 from spurious_imagenet.benchmark.report.groups import group_records, load_measured
@@ -23,6 +22,7 @@ from spurious_imagenet.benchmark.report.tables import Table, model_table
 from spurious_imagenet.benchmark.report.words import mitigation_words, name_list, short_source, signed
 from spurious_imagenet.cli import app
 from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.images import Protocol
 
 FEW = 200
 

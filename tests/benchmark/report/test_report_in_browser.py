@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from report_helpers import HOSTILE, write_sweep
 
-from spurious_imagenet.benchmark.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api")

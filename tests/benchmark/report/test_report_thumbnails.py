@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from spurious_imagenet.benchmark.images import UndecodableImageError
-from spurious_imagenet.benchmark.predictions import Predictions
 from spurious_imagenet.benchmark.report.groups import Group, Measured
 from spurious_imagenet.benchmark.report.thumbnails import PER_STRIP, SIDE, choose_images, thumbnail, with_pictures
+from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import UndecodableImageError
 
 CLASSES = ("n01", "n02")
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from helpers import CLASSES, jpeg, labelled_shard, random_bank, spread_weights_file
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.boards import BoardsConfig
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.features.store import FeatureStore
 
 NAMES = (
     '<img src=x onerror="window.hacked=1">',

@@ -14,15 +14,15 @@ from boards_helpers import NAMES, PER_CLASS, World, class_scores, make_world
 from helpers import CLASSES, picture, random_bank, run_spurious, tree, weights_file
 from PIL import Image
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits, decode_image
-from spurious_imagenet.benchmark.inference import softmax
-from spurious_imagenet.benchmark.models import load_classifier
 from spurious_imagenet.builders.boards import BoardsResult, draw, draw_boards
 from spurious_imagenet.builders.boards.schema import BOARDS
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.images import DecodeLimits, decode_image
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.inference import softmax
 
 
 @pytest.fixture(scope="module")

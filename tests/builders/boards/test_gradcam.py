@@ -10,12 +10,12 @@ from helpers import picture, weights_file
 from reference.gradcam import gradcam
 from torch import Tensor, nn
 
-from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.models.labels import LabelSpace
 from spurious_imagenet.builders.boards import ConceptCam
 from spurious_imagenet.builders.boards.gradcam import MapLayout, map_layer
 from spurious_imagenet.errors import DataError, ModelError
+from spurious_imagenet.images import Preprocess
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.models.labels import LabelSpace
 
 CPU = torch.device("cpu")
 SIZE = 160  # what the small transformers have position embeddings for

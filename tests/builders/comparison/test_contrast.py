@@ -15,8 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import comparison as naive
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore
 from spurious_imagenet.builders.comparison import ContrastConfig, ContrastRecord, contrast, write_contrast
 from spurious_imagenet.builders.comparison import report as report_module
 from spurious_imagenet.builders.comparison.cues import found_cues
@@ -28,8 +26,10 @@ from spurious_imagenet.builders.comparison.overlap import (
     top_images,
 )
 from spurious_imagenet.builders.components import ClassNpca, class_npca, npca_concepts
-from spurious_imagenet.builders.planted.truth import PlantedTruth, TruePair
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore
+from spurious_imagenet.planted.truth import PlantedTruth, TruePair
 
 DIM, TOP, IMAGES = 12, 3, 5
 CONFIG = ContrastConfig(top=TOP, top_images=IMAGES)

@@ -7,12 +7,12 @@ import pytest
 from feature_store_helpers import WEIGHTS, add_part, empty_store
 from reference.npca import alpha, eigenpairs
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.labels import LabelSpace
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import ComponentsConfig, build_bank
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, ModelError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.head import LinearHead
+from spurious_imagenet.models.labels import LabelSpace
 
 CLASSES = ("a", "b", "c", "d", "e")
 LABELS = LabelSpace("custom", CLASSES, tuple(f"the {c}" for c in CLASSES))

@@ -7,13 +7,13 @@ import pytest
 from feature_store_helpers import add_part, empty_store
 from reference.neurons import highest, most_important, spread
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models.head import LinearHead
-from spurious_imagenet.benchmark.models.labels import LabelSpace
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.builders.components.neurons import feature_importance
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, ModelError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models.head import LinearHead
+from spurious_imagenet.models.labels import LabelSpace
 
 CLASSES = ("a", "b", "c", "d")
 LABELS = LabelSpace("custom", CLASSES, tuple(f"the {c}" for c in CLASSES))

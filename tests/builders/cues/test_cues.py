@@ -14,17 +14,17 @@ from helpers import CLASSES, labelled_shard, run_spurious
 from PIL import Image
 from reference.alignment import ridge
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.gaps import predictions_of_store
-from spurious_imagenet.benchmark.models import LabelSpace, load_classifier
-from spurious_imagenet.benchmark.models.open_clip_models import create_open_clip, save_open_clip, text_embeddings
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
 from spurious_imagenet.builders.cues.alignment import fit_alignment
 from spurious_imagenet.builders.cues.bank import Cue, aligned_bank, cue_bank, read_cues
 from spurious_imagenet.builders.cues.gaps import cue_gaps, with_gaps
 from spurious_imagenet.builders.cues.suggest import mass_on_object, suggest
 from spurious_imagenet.builders.visualise.masks import MASK_SCHEMA
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, ModelError, StoreError, UndefinedMetricError
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, StoreConfig
+from spurious_imagenet.models import LabelSpace, load_classifier
+from spurious_imagenet.models.open_clip_models import create_open_clip, save_open_clip, text_embeddings
 
 CLASS_IDS = ("a", "b")
 LABELS = LabelSpace("custom", CLASS_IDS, ("apple", "bee"))

@@ -18,15 +18,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import transforms
 
-from spurious_imagenet.benchmark.images import DecodeLimits
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.models.file_models import read_state_dict
-from spurious_imagenet.benchmark.models.timm_models import create_timm_model
-from spurious_imagenet.benchmark.models.weights_file import read_weights_info, save_weights
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, Progress, extract_features
 from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.images import DecodeLimits
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.file_models import read_state_dict
+from spurious_imagenet.models.timm_models import create_timm_model
+from spurious_imagenet.models.weights_file import read_weights_info, save_weights
 
 SIZES = ((64, 64), (100, 80), (75, 140), (300, 64))
 
@@ -285,9 +285,9 @@ def test_a_part_of_another_configuration_is_refused(pool: Pool, tmp_path: Path) 
 
 OWN_MODELS = """
 import torch
-from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.benchmark.models import Classifier
-from spurious_imagenet.benchmark.models.labels import LabelSpace
+from spurious_imagenet.images import Preprocess
+from spurious_imagenet.models import Classifier
+from spurious_imagenet.models.labels import LabelSpace
 from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
 LABELS = LabelSpace("own", ("a", "b", "c", "d"), ("a", "b", "c", "d"))

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from helpers import run_spurious
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank, ConceptVerdict, ConceptVerdicts
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
+from spurious_imagenet.concepts import BankInfo, ConceptBank, ConceptVerdict, ConceptVerdicts
+from spurious_imagenet.models.labels import imagenet_label_space
 
 IDS = imagenet_label_space("imagenet-1k").class_ids
 COLUMNS = "WorkerId,Input.wordnet_id,Input.class_index,Input.feature_index,Input.feature_rank,Answer.main,"

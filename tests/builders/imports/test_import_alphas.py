@@ -12,12 +12,12 @@ import torch
 from helpers import run_spurious, tree
 from spufix_helpers import DIGESTS
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import read_alphas, write_alphas
-from spurious_imagenet.benchmark.models import imagenet_label_space
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore, Reject, StoreConfig
 from spurious_imagenet.builders.imports import read_sfe_alphas
+from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, Reject, StoreConfig
+from spurious_imagenet.models import imagenet_label_space
 
 CLASS_IDS = imagenet_label_space().class_ids
 #: In torchvision's order; as stems they would sort otherwise.

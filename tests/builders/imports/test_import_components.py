@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from helpers import run_spurious
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdicts
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.builders.imports import read_sfe_components
 from spurious_imagenet.builders.imports.object_array import read_object_scalar
+from spurious_imagenet.concepts import ConceptVerdicts
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import imagenet_label_space
 
 COMPONENTS = {94: [1, 2], 0: [9], 400: [7, 0, 33], 999: [2047], 300: []}
 

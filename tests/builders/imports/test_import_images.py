@@ -20,11 +20,11 @@ import yaml
 from helpers import encoded, jpeg, picture, run_spurious, tree, weights_file
 from PIL import Image
 
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.builders.imports import ImagesConfig, import_spurious_images
 from spurious_imagenet.builders.imports.archive import ArchiveLimits
 from spurious_imagenet.builders.publish.schema import FEATURES
 from spurious_imagenet.errors import DataError, StoreError
+from spurious_imagenet.models.labels import imagenet_label_space
 
 LABELS = imagenet_label_space("imagenet-1k")
 #: Folders as the official archive names them: class index third, component last.

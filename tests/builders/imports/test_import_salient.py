@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from helpers import run_spurious
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdicts
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.builders.imports import read_salient_imagenet
+from spurious_imagenet.concepts import ConceptVerdicts
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import imagenet_label_space
 
 COLUMNS = [
     *("WorkerId", "Input.wordnet_id", "Input.class_index", "Input.feature_index", "Input.feature_rank"),

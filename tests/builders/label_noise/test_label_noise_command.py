@@ -13,8 +13,8 @@ from evaluation_helpers import dataset_folder
 from helpers import CLASSES, labelled_shard, random_bank, run_spurious, spread_weights_file, tree
 from PIL import Image
 
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.label_noise.flags import FLAGGED_SCHEMA
+from spurious_imagenet.features.store import FeatureStore
 
 
 @dataclass(frozen=True)

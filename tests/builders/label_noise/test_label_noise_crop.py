@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference.label_noise import crop_box
 
-from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.builders.label_noise import Box, core_box, core_crop
 from spurious_imagenet.builders.label_noise.crop import in_original
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import Preprocess
 
 shapes = st.tuples(st.integers(1, 3), st.integers(4, 20), st.integers(4, 20))
 # Sixteenths: means of them are the same in every order of summation.

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.label_noise import flagged as naive_flags
 
-from spurious_imagenet.benchmark.gaps import gap_record
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.rankings import Rankings, RankingsInfo
+from spurious_imagenet.benchmark.evaluation.gaps import gap_record
 from spurious_imagenet.builders.label_noise import FlagRule
 from spurious_imagenet.builders.label_noise.collisions import find_collisions
 from spurious_imagenet.builders.label_noise.flags import FLAGGED_SCHEMA, flag_images
 from spurious_imagenet.builders.label_noise.gaps import mean_gaps
 from spurious_imagenet.builders.label_noise.votes import LEAST_PROBABILITY, ranked_images, votes_on
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.datasets.rankings import Rankings, RankingsInfo
 from spurious_imagenet.errors import ConfigError, DataError
 
 CLASSES = ("a", "b", "c")

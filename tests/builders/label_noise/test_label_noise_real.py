@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
 from spurious_imagenet.builders.label_noise.real import RealLabels, real_report
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import imagenet_label_space
 
 
 def written(path: Path, content: Any) -> Path:

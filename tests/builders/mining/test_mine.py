@@ -26,13 +26,13 @@ from helpers import (
 from PIL import Image
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.images import DecodeLimits
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, MineResult, mine
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, ModelError, StoreError
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.images import DecodeLimits
+from spurious_imagenet.models import load_classifier
 
 TOP, KEEP, BITS = 24, 5, 6
 #: The second voter has the same classes in another order, among others, and calls them by other names.

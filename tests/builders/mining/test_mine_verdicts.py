@@ -6,9 +6,9 @@ import pytest
 from helpers import CLASSES, jpeg, random_bank, run_spurious, spread_weights_file, write_tar
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.concepts import ConceptBank, ConceptVerdict, ConceptVerdicts, apply_verdicts
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
+from spurious_imagenet.concepts import ConceptBank, ConceptVerdict, ConceptVerdicts, apply_verdicts
 from spurious_imagenet.errors import ConfigError, StoreError
 
 #: (class, component) → verdict; the third component of a class is beyond the first two that are mined otherwise.

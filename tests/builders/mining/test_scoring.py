@@ -9,11 +9,11 @@ import torch
 from feature_store_helpers import add_part, bank_for, empty_store
 from reference.topn import exact_scores, top_of_images
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import FeaturePart, FeatureStore
 from spurious_imagenet.builders.mining import scoring
 from spurious_imagenet.builders.mining.scoring import TopCandidates, top_of_assigned, top_of_store
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 DIM, CLASSES = 40, 3
 Search = Callable[..., TopCandidates]

@@ -14,11 +14,11 @@ import pytest
 from feature_store_helpers import bank_for, empty_store
 from helpers import run_spurious, tree
 
-from spurious_imagenet.benchmark.rankings import Rankings
-from spurious_imagenet.benchmark.store import ROW_SCHEMA
 from spurious_imagenet.builders.publish import RankingsConfig, check_dataset, diff_datasets, publish_rankings
 from spurious_imagenet.builders.rankings import RankConfig, rank
+from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.features.store import ROW_SCHEMA
 
 CLASSES, DIM, EACH = ("ape", "bee"), 4, 130
 

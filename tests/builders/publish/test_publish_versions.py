@@ -13,9 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import encoded, picture, random_bank, run_spurious, spread_weights_file, tree, write_tar
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.benchmark.manifest import DatasetManifest, Miner
-from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.mining.miners import architecture_of, read_miners
@@ -27,6 +24,9 @@ from spurious_imagenet.builders.publish import (
     publish,
     publish_annotations,
 )
+from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
+from spurious_imagenet.datasets.manifest import DatasetManifest, Miner
+from spurious_imagenet.datasets.spurious import SpuriousDataset
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
 CLASSES = ("n01440764", "n02", "n03")

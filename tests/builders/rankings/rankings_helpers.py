@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from feature_store_helpers import bank_for, empty_store
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.store import ROW_SCHEMA, FeatureStore
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore
 
 CLASSES = ("ape", "bee", "cat", "dog")
 DIM = 6

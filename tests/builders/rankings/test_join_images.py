@@ -16,8 +16,8 @@ from PIL import Image
 from rankings_helpers import DIM, judged_bank, write_store
 
 from spurious_imagenet import join_images
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
-from spurious_imagenet.builders import join
+from spurious_imagenet.builders.rankings import join
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
 from spurious_imagenet.errors import ConfigError, DataError
 
 IMAGES = {f"{c}/{i:04d}": jpeg(10 * n + i, (16, 12)) for n, c in enumerate(("ape", "bee")) for i in range(5)}

@@ -16,10 +16,10 @@ from huggingface_hub import DatasetCard
 from rankings_helpers import DIM, digest, judged_bank, random_features, write_store
 from reference.spuriosity import ranked_splits_by_distance, spuriosity_by_definition
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.rankings import RANKINGS_SCHEMA, Rankings
 from spurious_imagenet.builders.rankings import RankConfig, rank
 from spurious_imagenet.builders.rankings.ranking import control_concepts, ranked_splits
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings
 from spurious_imagenet.errors import DataError, StoreError
 
 FEATURES = random_features({"ape": 70, "bee": 45, "cat": 31, "dog": 8})

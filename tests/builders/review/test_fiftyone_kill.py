@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from fiftyone_helpers import LABELERS, make_review, skip_without_fiftyone
 
+from spurious_imagenet.builders.fiftyone_app.mongo import Mongo
 from spurious_imagenet.builders.review.fiftyone_session import LABELER, REVIEW
-from spurious_imagenet.builders.review.mongo import Mongo
 from spurious_imagenet.builders.review.review import Review
 
 VERDICTS, KILLS = 2000, 3

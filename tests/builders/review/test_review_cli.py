@@ -10,8 +10,8 @@ import pytest
 from helpers import run_spurious
 from review_sources import CONCEPTS, write_boards, write_candidates, write_check, write_world
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdicts
 from spurious_imagenet.builders.review.review import Review
+from spurious_imagenet.concepts import ConceptVerdicts
 
 
 def _run(*arguments: object) -> str:

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from review_helpers import ACCEPT, REJECT
 from review_sources import CONCEPTS, POOL, pool_images, write_boards, write_candidates
 
-from spurious_imagenet.benchmark.concepts import ConceptVerdicts
 from spurious_imagenet.builders.review.collect import collect, read_reviewed
 from spurious_imagenet.builders.review.making import ReviewSource, make_review
 from spurious_imagenet.builders.review.review import Review
+from spurious_imagenet.concepts import ConceptVerdicts
 from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError, StoreError
 
 SPURIOUS = {"npfv": "yes", "images": "yes", "heat": "yes"}

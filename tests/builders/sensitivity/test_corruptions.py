@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference import sensitivity as naive
 
-from spurious_imagenet.benchmark.images import Preprocess
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, blend, corrupt, without_core
 from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import Preprocess
 
 SIZES = (16, 33, 64)
 

@@ -13,14 +13,14 @@ from helpers import CLASSES, Ran, labelled_shard, run_spurious, spread_weights_f
 from PIL import Image
 from reference import sensitivity as naive
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.inference import softmax
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.builders.sensitivity import measure as measure_module
 from spurious_imagenet.builders.sensitivity.summary import correlation
 from spurious_imagenet.builders.visualise.align_masks import align
+from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import UndefinedMetricError
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.models.inference import softmax
 
 ROLES = ("spurious", "core", None)
 

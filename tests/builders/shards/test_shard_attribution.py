@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spurious_imagenet.benchmark.shards import expand_shards, index_shard, open_shard, read_metadata
 from spurious_imagenet.builders.shards import AttributionTable, Coverage, ShardsConfig, pack_shards
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.shards import expand_shards, index_shard, open_shard, read_metadata
 
 OPENIMAGES = (
     "ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,Title,OriginalSize,OriginalMD5,"

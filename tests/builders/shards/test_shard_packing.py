@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.models.labels import imagenet_label_space
-from spurious_imagenet.benchmark.shards import expand_shards, index_shard, open_shard, read_metadata
 from spurious_imagenet.builders.shards import ShardManifest, ShardRecord, ShardsConfig, pack_shards
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models.labels import imagenet_label_space
+from spurious_imagenet.shards import expand_shards, index_shard, open_shard, read_metadata
 
 
 def fill(root: Path, files: dict[str, bytes]) -> Path:

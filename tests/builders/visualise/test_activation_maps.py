@@ -9,11 +9,11 @@ import torch
 from helpers import weights_file
 from torch import nn
 
-from spurious_imagenet.benchmark.images import Preprocess
-from spurious_imagenet.benchmark.models import Classifier, LabelSpace, load_classifier
-from spurious_imagenet.benchmark.models.timm_models import classifier_from_timm, preprocess_of_timm
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps, activation_map
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.images import Preprocess
+from spurious_imagenet.models import Classifier, LabelSpace, load_classifier
+from spurious_imagenet.models.timm_models import classifier_from_timm, preprocess_of_timm
 
 LABELS = LabelSpace("custom", ("a", "b", "c"), ("a", "b", "c"))
 AS_IS = Preprocess(size=32, resize=32, mean=(0, 0, 0), std=(1, 1, 1))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers import picture, weights_file
 
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
 from spurious_imagenet.builders.visualise.attack import feature_attack
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.models import Classifier, load_classifier
 
 
 @pytest.fixture(scope="module")

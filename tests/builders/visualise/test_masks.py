@@ -12,11 +12,11 @@ import torch
 from helpers import CLASSES, Ran, labelled_shard, run_spurious, spread_weights_file, tree
 from PIL import Image
 
-from spurious_imagenet.benchmark.concepts import ConceptBank
-from spurious_imagenet.benchmark.models import load_classifier
-from spurious_imagenet.benchmark.store import FeatureStore
 from spurious_imagenet.builders.visualise import masks as masks_module
 from spurious_imagenet.builders.visualise.activation_maps import activation_map
+from spurious_imagenet.concepts import ConceptBank
+from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.models import load_classifier
 
 
 @pytest.fixture(scope="module")

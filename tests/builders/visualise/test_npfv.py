@@ -13,14 +13,14 @@ import torch
 from helpers import CLASSES, Ran, run_spurious, tree
 from PIL import Image
 
-from spurious_imagenet.benchmark.concepts import BankInfo, ConceptBank
-from spurious_imagenet.benchmark.images import CustomTransform
-from spurious_imagenet.benchmark.models import Classifier, load_classifier
-from spurious_imagenet.benchmark.models.weights_file import WeightsFileInfo, save_weights
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, NpfvStore, eps_at, make_npfvs
+from spurious_imagenet.concepts import BankInfo, ConceptBank
 from spurious_imagenet.errors import ConfigError, ModelError, StoreError
+from spurious_imagenet.images import CustomTransform
+from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.models.weights_file import WeightsFileInfo, save_weights
 
 PER_CLASS = 5
 QUICK = NpfvConfig(top=4, choose=2, steps=4, first_step=2.0, device="cpu", batch_size=3)

@@ -13,7 +13,7 @@ import pytest
 from board_browser import fill, pictures
 from leaderboard_helpers import MINERS, class_id, digest, random_submission, tiny_version
 
-from spurious_imagenet.benchmark.evaluation import short_name
+from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages.board import BoardData

@@ -10,13 +10,13 @@ from helpers import CLASSES, encoded, jpeg, labelled_shard, picture, weights_fil
 from PIL import Image
 
 from spurious_imagenet import evaluate
-from spurious_imagenet.benchmark.manifest import MANIFEST, DatasetManifest, Miner, RetiredImage
-from spurious_imagenet.benchmark.models import label_space_for
-from spurious_imagenet.benchmark.spurious_dataset import SpuriousDataset
+from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest, Miner, RetiredImage
+from spurious_imagenet.datasets.spurious import SpuriousDataset
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import write_json
 from spurious_imagenet.leaderboard.store.making import make_version
 from spurious_imagenet.leaderboard.store.store import Store
+from spurious_imagenet.models import label_space_for
 
 
 @pytest.fixture

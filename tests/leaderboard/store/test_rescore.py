@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from leaderboard_helpers import class_id, digest, random_submission, tiny_version
 
-from spurious_imagenet.benchmark.manifest import images_sha256
+from spurious_imagenet.datasets.manifest import images_sha256
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry
 from spurious_imagenet.leaderboard.store.rescore import rescore, score_under

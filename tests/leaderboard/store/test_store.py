@@ -9,7 +9,7 @@ import pytest
 from helpers import tree
 from leaderboard_helpers import digest, random_submission, tiny_version
 
-from spurious_imagenet.benchmark.manifest import images_sha256
+from spurious_imagenet.datasets.manifest import images_sha256
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.store.records import sha256_bytes

@@ -14,10 +14,10 @@ import pytest
 from leaderboard_helpers import random_submission, random_table, submission_info, tiny_version
 from safetensors.numpy import save_file
 
-from spurious_imagenet.benchmark.images import Protocol
-from spurious_imagenet.benchmark.predictions import Predictions
-from spurious_imagenet.benchmark.record import EvalRecord
-from spurious_imagenet.benchmark.summary import summarise
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.summary import summarise
+from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.submission import (
     Submission,
     SubmissionError,

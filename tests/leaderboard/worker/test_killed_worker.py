@@ -13,10 +13,10 @@ import pytest
 from evaluation_helpers import dataset_folder
 from helpers import CLASSES, labelled_shard, run_spurious, spread_weights_file
 
-from spurious_imagenet.benchmark.models import label_space_for
 from spurious_imagenet.leaderboard.store.making import make_version
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.worker.queue import ModelRequest, Queue
+from spurious_imagenet.models import label_space_for
 
 _LEASE = 3
 _START = "import sys; from spurious_imagenet.cli import main; sys.exit(main())"

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from spurious_imagenet.benchmark.models import timm_models
-from spurious_imagenet.benchmark.models.file_models import _WHEELS
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.leaderboard.submission.information import is_public_spec
 from spurious_imagenet.leaderboard.worker.specs import check_spec, load_public
+from spurious_imagenet.models import timm_models
+from spurious_imagenet.models.file_models import _WHEELS
 
 
 @pytest.mark.parametrize(

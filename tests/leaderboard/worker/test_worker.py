@@ -12,7 +12,6 @@ from evaluation_helpers import dataset_folder
 from helpers import CLASSES, labelled_shard, run_spurious, spread_weights_file
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.models import label_space_for
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.store.making import make_version
@@ -23,6 +22,7 @@ from spurious_imagenet.leaderboard.submission.write import write_submission
 from spurious_imagenet.leaderboard.worker.queue import ModelRequest, Queue
 from spurious_imagenet.leaderboard.worker.run import Workplace, work
 from spurious_imagenet.leaderboard.worker.verify import verify_entry
+from spurious_imagenet.models import label_space_for
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""One model, or many, measured on a dataset."""

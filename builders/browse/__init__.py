@@ -1,0 +1,1 @@
+"""Images, candidates and rankings, looked at in FiftyOne."""

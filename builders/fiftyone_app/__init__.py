@@ -1,0 +1,1 @@
+"""FiftyOne and its MongoDB, started so that they listen on this machine only."""

@@ -1,0 +1,1 @@
+"""A linear head on the frozen features of any encoder."""

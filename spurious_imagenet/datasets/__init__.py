@@ -1,0 +1,1 @@
+"""Datasets as they are published and measured on: manifests, images with their labels, rankings, predictions."""

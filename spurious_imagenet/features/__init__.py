@@ -1,0 +1,1 @@
+"""Features of images, stored once and read by every stage."""

@@ -1,0 +1,17 @@
+"""From image bytes to the pixels a model sees."""
+
+from spurious_imagenet.images.decode import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.images.files import read_picture
+from spurious_imagenet.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol, View
+
+__all__ = [
+    "CustomTransform",
+    "DecodeLimits",
+    "ImageTransform",
+    "Preprocess",
+    "Protocol",
+    "UndecodableImageError",
+    "View",
+    "decode_image",
+    "read_picture",
+]
