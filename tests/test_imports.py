@@ -1,4 +1,4 @@
-"""Imports run one way, and never by a flat name."""
+"""Imports run one way, never in a circle, and never by a flat name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("spurious_imagenet", "benchmark", "builders", "data_cards", "leaderboard")
+FOLDERS = ("spurious_imagenet", "benchmark", "builders", "data_cards", "leaderboard")
 
-#: Package → packages of this project that it may import; shared types and errors are open to all.
-ALLOWED = {
-    "spurious_imagenet": set(),
-    "benchmark": {"benchmark"},
-    "data_cards": {"data_cards", "benchmark"},
-    "builders": {"builders", "benchmark", "data_cards"},
-    "leaderboard": {"leaderboard", "benchmark", "data_cards"},
+#: From the ground up: a package imports from its own floor's ``ALLOWED`` and from every floor below.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "io", "texts", "tables", "tensors", "process_state", "processes", "folder_lock", "engine", "hub"),
+    ("shards", "images", "models", "concepts"),
+    ("features",),
+    ("datasets",),
+    ("benchmark",),
+    ("data_cards",),
+    ("builders", "leaderboard"),
+    ("planted",),
+    ("cli",),
+)
+#: On one floor, package → what it may import beside itself. Builders and the leaderboard do not know each other.
+BESIDE: dict[str, set[str]] = {
+    "io": {"errors"},
+    "texts": {"errors", "io"},
+    "tables": {"errors", "io", "texts"},
+    "tensors": {"errors", "io"},
+    "folder_lock": {"errors"},
+    "hub": {"errors", "io", "process_state"},
+    "images": {"shards"},
+    "models": {"images"},
 }
 #: Heavy or optional libraries → the only modules that may import them.
 ONE_DOOR = {
@@ -31,42 +46,86 @@ ONE_DOOR = {
     "mlcroissant": {"data_cards/croissant.py"},
     "webdataset": set(),
 }
-FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 
 
-def _imports(path: Path) -> list[str]:
-    names = []
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts if parts[0] == "spurious_imagenet" else ("spurious_imagenet", *parts))
+    return name.removesuffix(".__init__")
+
+
+FILES = {_module(p): p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))}
+_FLOOR = {package: i for i, floor in enumerate(FLOORS) for package in floor}
+
+
+def _imports(path: Path) -> set[str]:
+    """Return the modules that a file imports, those that it imports late or for types alone too."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; imports are absolute"
-            names.append(node.module or "")
-    return names
+            module = node.module or ""
+            found |= {full if (full := f"{module}.{alias.name}") in FILES else module for alias in node.names}
+    return found
 
 
-def _lazy_front_door(path: Path) -> bool:
-    return path == ROOT / "spurious_imagenet/__init__.py" or "cli" in path.relative_to(ROOT).parts
+def _package(module: str) -> str:
+    return [*module.split("."), ""][1]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path: Path) -> None:
-    relative = path.relative_to(ROOT)
-    for name in _imports(path):
+def _may_import(package: str, target: str) -> bool:
+    if package == target or not package:  # the front door hands out what is behind it, when it is asked for
+        return True
+    below = _FLOOR[target] < _FLOOR[package]
+    return below or target in BESIDE.get(package, set())
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_run_one_way(module: str) -> None:
+    relative = str(FILES[module].relative_to(ROOT))
+    for name in _imports(FILES[module]):
         top = name.partition(".")[0]
-        assert top not in PACKAGES[1:], f"{relative} imports {name} by its flat name: expected spurious_imagenet.{name}"
+        assert top not in FOLDERS[1:], f"{relative} imports {name} by its flat name: expected spurious_imagenet.{name}"
         if top in ONE_DOOR:
-            assert str(relative) in ONE_DOOR[top], f"{relative} imports {top}: expected only {sorted(ONE_DOOR[top])}"
-        if top == "spurious_imagenet" and not _lazy_front_door(path):
-            target = [*name.split("."), ""][1]
-            if target in PACKAGES:
-                assert target in ALLOWED[relative.parts[0]], (
-                    f"{relative} imports {name}: against the direction of imports"
-                )
-            assert target != "cli", f"{relative} imports the command line"
+            assert relative in ONE_DOOR[top], f"{relative} imports {top}: expected only {sorted(ONE_DOOR[top])}"
+        if name in FILES and _package(name):
+            assert _may_import(_package(module), _package(name)), f"{relative} imports {name}: against the direction"
+
+
+def test_every_package_has_its_floor() -> None:
+    assert {_package(module) for module in FILES} - {""} == set(_FLOOR)
+
+
+def _circle(imports: dict[str, set[str]]) -> list[str] | None:
+    """Return modules each of which imports the next, and the last the first."""
+    done: set[str] = set()
+
+    def follow(module: str, way: list[str]) -> list[str] | None:
+        if module in way:
+            return way[way.index(module) :]
+        if module in done:
+            return None
+        found = next((c for name in sorted(imports[module]) if (c := follow(name, [*way, module]))), None)
+        done.add(module)
+        return found
+
+    return next((c for module in imports if (c := follow(module, []))), None)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    imports = {module: {name for name in _imports(path) if name in FILES} for module, path in FILES.items()}
+    # The front door imports nothing until a name is asked for.
+    imports["spurious_imagenet"] = set()
+    assert _circle(imports) is None
 
 
 def test_the_rules_catch_a_violation(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("import benchmark.models\nfrom spurious_imagenet.features.store import FeatureStore\n")
-    assert _imports(bad) == ["benchmark.models", "spurious_imagenet.features.store"]
+    bad.write_text("import benchmark.report\nfrom spurious_imagenet.features.store import FeatureStore\n")
+    assert _imports(bad) == {"benchmark.report", "spurious_imagenet.features.store"}
+    assert not _may_import("images", "features")
+    assert not _may_import("builders", "planted")
+    assert not _may_import("builders", "leaderboard")
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]

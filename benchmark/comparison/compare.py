@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
 from spurious_imagenet.benchmark.comparison.record import (
     ClassMeanGap,
     Measure,
@@ -19,8 +18,8 @@ from spurious_imagenet.benchmark.comparison.record import (
     ModelDifference,
     Robustness,
 )
+from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
 from spurious_imagenet.benchmark.evaluation.record import GapRecord
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.bootstrap import (
     bootstrap_ap,
     bootstrap_auc,
@@ -29,6 +28,7 @@ from spurious_imagenet.benchmark.metrics.draws import SPURIOUS, VALIDATION, Draw
 from spurious_imagenet.benchmark.metrics.gaps import effective_robustness, gap_correlation, variance_ratio
 from spurious_imagenet.benchmark.metrics.intervals import interval, paired_difference
 from spurious_imagenet.benchmark.metrics.separation import spurious_ap, spurious_auc
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import ConfigError, DataError, UndefinedMetricError

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.evaluation.record import GapRecord
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.intervals import PairedDifference
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import write_json
 

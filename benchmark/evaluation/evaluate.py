@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.evaluation.gaps import gap_record
 from spurious_imagenet.benchmark.evaluation.checks import check_labels, check_transform, labels_remark
+from spurious_imagenet.benchmark.evaluation.gaps import gap_record
 from spurious_imagenet.benchmark.evaluation.outputs import ImageOutputs
 from spurious_imagenet.benchmark.evaluation.passes import ImagePasses, Measuring, describe_transform
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord

@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.evaluation.record import ClassRecord, Means
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc, bootstrap_mean
 from spurious_imagenet.benchmark.metrics.draws import SPURIOUS, VALIDATION, Draws
 from spurious_imagenet.benchmark.metrics.intervals import interval, intervals
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.predictions import Predictions, Side
 
 __all__ = ["Summary", "summarise", "summarise_resampled"]

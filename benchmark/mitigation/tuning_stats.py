@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, bootstrap_mean, class_rng, mean_over_classes
 from spurious_imagenet.benchmark.metrics.intervals import interval
+from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.benchmark.mitigation.tuning_data import ClassEnds
 from spurious_imagenet.benchmark.mitigation.tuning_fit import gap_of
 from spurious_imagenet.benchmark.mitigation.tuning_record import Change, Estimate

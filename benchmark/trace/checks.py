@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from spurious_imagenet.benchmark.trace.record import Link, Trace, Vote
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.datasets.manifest import Miner
 from spurious_imagenet.errors import DataError, ModelError
@@ -20,41 +20,14 @@ from spurious_imagenet.features.store import StoreConfig
 from spurious_imagenet.shards import expand_shards, read_ranges
 
 if TYPE_CHECKING:
-    from spurious_imagenet.benchmark.trace.trace import Trace, Vote
     from spurious_imagenet.models import Classifier
 
-__all__ = ["Evidence", "Link", "links_at_hand"]
-
-LinkName = Literal["file", "image", "verdicts", "votes", "candidates", "shard", "alpha", "vote", "weights"]
+__all__ = ["Evidence", "links_at_hand"]
 
 #: Stored features are float16 (half a unit in the last place is 2^-11 of the value), and ways to run a network differ.
 _FEATURE_ERROR = 2.0**-11 + 2.0**-14
 _SMALLEST_STEP = 2.0**-24
 _PROBABILITY_ERROR = 1e-3
-
-
-class Link(BaseModel):
-    """One step on the way back."""
-
-    model_config = ConfigDict(frozen=True)
-
-    link: LinkName
-    claim: str
-    """What the dataset says."""
-    state: Literal["verified", "not checked", "wrong"]
-    note: str | None = None
-    """How it was checked, what it would need, or what was found instead."""
-
-    @classmethod
-    def compared(cls, link: LinkName, claim: str, holds: bool, otherwise: str, how: str | None = None) -> Self:
-        """Return a link that was checked; ``otherwise`` is what was found where it does not hold."""
-        state: Literal["verified", "wrong"] = "verified" if holds else "wrong"
-        return cls(link=link, claim=claim, state=state, note=how if holds else otherwise)
-
-    @classmethod
-    def unchecked(cls, link: LinkName, claim: str, why: str) -> Self:
-        """Return a link that was not checked, and what it would need."""
-        return cls(link=link, claim=claim, state="not checked", note=why)
 
 
 @dataclass(frozen=True)

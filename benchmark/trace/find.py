@@ -12,7 +12,7 @@ import fsspec
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from spurious_imagenet.benchmark.trace.checks import Link
+from spurious_imagenet.benchmark.trace.record import Link
 from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest, hub_repository
 from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError
 

@@ -4,80 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.trace.checks import Evidence, Link, links_at_hand
+from spurious_imagenet.benchmark.trace.checks import Evidence, links_at_hand
 from spurious_imagenet.benchmark.trace.find import PublishedImage, find_image
+from spurious_imagenet.benchmark.trace.record import Link, Trace, Verdict, Vote
 from spurious_imagenet.datasets.manifest import Miner
 from spurious_imagenet.errors import DataError
 
-__all__ = ["Evidence", "Link", "PublishedImage", "Trace", "Verdict", "Vote", "find_image", "trace", "trace_row"]
+__all__ = ["trace", "trace_row"]
 
 _ATTRIBUTION = ("source_id", "license", "author", "title", "landing_url", "original_url")
 #: Without these there is no way back: images that were imported have none of them.
 _ORIGIN = ("alpha", "models", "shard", "shard_offset", "shard_size")
-
-
-class Verdict(BaseModel):
-    """What one labeler, under a pseudonym, said of the image."""
-
-    model_config = ConfigDict(frozen=True)
-
-    labeler: str
-    outcome: str
-    date: str
-
-
-class Vote(BaseModel):
-    """What one model took the image for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    class_id: str
-    class_name: str
-    probability: float
-    """Of the class whose spurious feature the image shows."""
-    role: Literal["scorer", "voter"] | None = None
-    weights_sha256: str | None = None
-    architecture: str | None = None
-
-
-class Trace(BaseModel):
-    """Everything that is behind one published image, and which of it has been checked."""
-
-    model_config = ConfigDict(frozen=True)
-
-    dataset: str
-    version: str | None
-    """None where the dataset does not say."""
-    sha256: str
-    class_id: str
-    class_name: str
-    concept_id: str
-    component: int | None
-    alpha: float
-    """Contribution of the component to the logit of the class (SFE eq. 5); higher is more of it."""
-    rank: int | None
-    """1 is the highest α of the concept."""
-    votes: tuple[Vote, ...]
-    """The scoring model's first."""
-    verdicts: tuple[Verdict, ...]
-    key: str | None
-    shard: str
-    shard_offset: int
-    """Of the image's first byte in the shard."""
-    shard_size: int
-    """Bytes."""
-    attribution: dict[str, str | None]
-    links: tuple[Link, ...]
-
-    @property
-    def wrong(self) -> tuple[Link, ...]:
-        """The links that do not hold."""
-        return tuple(link for link in self.links if link.state == "wrong")
 
 
 def trace(

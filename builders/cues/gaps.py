@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from spurious_imagenet.benchmark.evaluation.gaps import ClassExtremes, gap_sample
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.intervals import interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.rankings.images import SplitImages
 from spurious_imagenet.builders.rankings.ranking import rank_class
 from spurious_imagenet.concepts import ConceptBank

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spurious_imagenet.builders.visualise.align_masks import align
-from spurious_imagenet.concepts.verdicts import ConceptVerdict, ConceptVerdicts, VerdictValue, Vote
+from spurious_imagenet.concepts.verdict import ConceptVerdict, VerdictValue, Vote
+from spurious_imagenet.concepts.verdicts import ConceptVerdicts
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.images import Preprocess, View, read_picture
 

@@ -17,13 +17,13 @@ from spurious_imagenet.builders.features.shard import score_shard
 from spurious_imagenet.engine import Engine, LocalEngine
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.features.label_problems import LabelCount, labels_of_store
+from spurious_imagenet.features.label_reading import LabelReader, ReadLabel
 from spurious_imagenet.features.shard_parts import ShardParts, changed
 from spurious_imagenet.features.store import FeaturePart, FeatureStore, StoreConfig
 from spurious_imagenet.images import Preprocess
 from spurious_imagenet.models import Classifier, load_classifier
 from spurious_imagenet.models.inference import ImageRunner
 from spurious_imagenet.shards import LocalShard, expand_shards, index_shard, open_shard
-from spurious_imagenet.features.label_reading import LabelReader, ReadLabel
 
 __all__ = ["extract_features", "store_config"]
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from spurious_imagenet.builders.features.shard import top5
 from spurious_imagenet.errors import ConfigError, StoreError
+from spurious_imagenet.features.label_reading import NOT_OF_MODEL, LabelReader, ReadLabel
 from spurious_imagenet.features.store import FeaturePart, FeatureStore, Reject, StoreConfig
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.shards import SampleMetadata
-from spurious_imagenet.features.label_reading import NOT_OF_MODEL, LabelReader, ReadLabel
 
 __all__ = ["open_reusable", "reuse_part"]
 

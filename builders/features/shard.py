@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spurious_imagenet.features.label_reading import ReadLabel
 from spurious_imagenet.features.store import ROW_SCHEMA, Reject
 from spurious_imagenet.models.inference import BatchOutput, ImageRunner, softmax, top_k
 from spurious_imagenet.shards import LocalShard, SampleEntry, ShardIndex
-from spurious_imagenet.features.label_reading import ReadLabel
 
 __all__ = ["ScoredShard", "score_shard", "top5"]
 

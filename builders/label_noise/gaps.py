@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, bootstrap_mean, class_rng
 from spurious_imagenet.benchmark.metrics.gaps import extremes
 from spurious_imagenet.benchmark.metrics.intervals import interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.label_noise.votes import Votes
 
 __all__ = ["Absorbed", "MeanGap", "mean_gaps"]

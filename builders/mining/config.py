@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from spurious_imagenet.concepts.verdicts import VerdictValue
+from spurious_imagenet.concepts.verdict import VerdictValue
 
 __all__ = ["MineConfig"]
 

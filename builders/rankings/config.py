@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from spurious_imagenet.concepts.verdicts import VerdictValue
+from spurious_imagenet.concepts.verdict import VerdictValue
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 
 __all__ = ["RankConfig"]

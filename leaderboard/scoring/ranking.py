@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics.gaps import effective_robustness
 from spurious_imagenet.benchmark.metrics.intervals import PairedDifference, intervals, paired_difference
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.images import Protocol

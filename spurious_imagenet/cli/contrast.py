@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.builders.comparison import ContrastConfig, ContrastRecord, contrast, write_contrast
-from spurious_imagenet.builders.comparison.report import cue_rows, measures
+from spurious_imagenet.builders.contrast import ContrastConfig, ContrastRecord, contrast, write_contrast
+from spurious_imagenet.builders.contrast.report import cue_rows, measures
 from spurious_imagenet.cli.options import console as stderr
 from spurious_imagenet.cli.options import progress_bar, validated
 from spurious_imagenet.cli.stores import open_store

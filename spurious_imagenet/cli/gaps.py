@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.comparison.compare import compare
-from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
 from spurious_imagenet.benchmark.comparison.record import ModelComparison
 from spurious_imagenet.benchmark.evaluation.evaluate import short_name
+from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.cli.options import working

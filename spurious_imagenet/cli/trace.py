@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from spurious_imagenet.benchmark.trace.trace import Evidence, Trace, find_image, trace
+from spurious_imagenet.benchmark.trace.checks import Evidence
+from spurious_imagenet.benchmark.trace.find import find_image
+from spurious_imagenet.benchmark.trace.record import Trace
+from spurious_imagenet.benchmark.trace.trace import trace
 from spurious_imagenet.cli.options import ImageSize, working
 from spurious_imagenet.cli.tables import Sheet, plain, results
 from spurious_imagenet.concepts import ConceptBank

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from spurious_imagenet.concepts.verdicts import ConceptVerdict, Vote
+from spurious_imagenet.concepts.verdict import ConceptVerdict, Vote
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
 from spurious_imagenet.tables import Columns, open_table, row_writer

@@ -6,66 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from spurious_imagenet.concepts.bank import ConceptBank
+from spurious_imagenet.concepts.verdict import ConceptVerdict
+from spurious_imagenet.concepts.verdict_files import read_rows, write_rows
 from spurious_imagenet.errors import DataError, StoreError
 
-__all__ = ["AnnotatedBank", "ConceptVerdict", "ConceptVerdicts", "Unmatched", "Vote", "VerdictValue", "apply_verdicts"]
-
-VerdictValue = Literal["spurious", "core", "unclear"]
-
-_Name = Annotated[str, Field(min_length=1, max_length=500)]
-_Number = Annotated[int, Field(ge=0, lt=2**31)]
-_Text = Annotated[str, Field(max_length=10_000)]
-
-
-class Vote(BaseModel):
-    """What one person answered."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    labeler: _Name
-    answer: _Name
-    """In the words of whoever asked: ``main_object``, ``spurious``, …"""
-    confidence: float | None = None
-    """On the scale of whoever asked; higher is surer. Salient ImageNet's goes from 1 to 5."""
-    reason: _Text | None = None
-    time: _Name | None = None
-    """ISO 8601."""
-
-
-class ConceptVerdict(BaseModel):
-    """What is held to be true of one concept, and the votes that it rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    concept_id: _Name | None = None
-    """The bank row that was judged; None where it was judged elsewhere and is known by kind, class and component."""
-    kind: _Name
-    class_index: _Number
-    """Index in the label space of the model that was judged; rows are joined by ``class_id``."""
-    class_id: _Name
-    component: _Number
-    """0-based NPCA component, or feature index of a neuron."""
-    verdict: VerdictValue
-    source: _Name
-    """Who asked: ``salient-imagenet``, ``sfe``, ``review:<name>``."""
-    votes: tuple[Vote, ...] = ()
-    """Empty where single votes were not published."""
-    name: _Name | None = None
-    """What a person calls the concept."""
-    weights_sha256: _Name | None = None
-    """Hash of the weights of the model that was judged; None where it is not known."""
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """What tells concepts of one model apart: kind, class id, component."""
-        return self.kind, self.class_id, self.component
+__all__ = ["AnnotatedBank", "ConceptVerdicts", "Unmatched", "apply_verdicts"]
 
 
 @dataclass(frozen=True)
@@ -110,8 +61,6 @@ class ConceptVerdicts:
         Raises:
             ConfigError: The ending is none of these, or a form other than CSV is to carry a comment.
         """
-        from spurious_imagenet.concepts.verdict_files import write_rows
-
         write_rows(Path(path), self.rows, comment)
 
     @classmethod
@@ -121,8 +70,6 @@ class ConceptVerdicts:
         Raises:
             DataError: The file is missing, of another form, or has a row that is no verdict; the sentence names it.
         """
-        from spurious_imagenet.concepts.verdict_files import read_rows
-
         rows = read_rows(Path(path))
         try:
             return cls(rows)

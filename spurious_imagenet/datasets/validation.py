@@ -12,10 +12,10 @@ import pandas as pd
 
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, LabelCount
+from spurious_imagenet.features.label_reading import LabelReader, ReadLabel
 from spurious_imagenet.images.folder import ImageTree, SkipCount
 from spurious_imagenet.models import LabelSpace
 from spurious_imagenet.shards import SampleMetadata, expand_shards, index_shard, open_shard
-from spurious_imagenet.features.label_reading import LabelReader, ReadLabel
 
 __all__ = ["SeenImages", "ValidationImage", "once_each", "validation_images"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pyarrow.compute as pc
 
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.features.label_reading import NOT_OF_MODEL, ReadLabel
+from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["MAX_LABEL_PROBLEMS", "LabelCount", "labels_of_store"]
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
+from spurious_imagenet.builders.contrast.cues import aucs_of_cue, pool_scores
 from spurious_imagenet.concepts.bank import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.planted.truth import PlantedTruth, TruePair
 
-__all__ = ["CueAuc", "MinedPurity", "aucs_of_cue", "cue_auc", "mined_purity", "pool_scores"]
+__all__ = ["CueAuc", "MinedPurity", "cue_auc", "mined_purity"]
 
 _TOP_COMPONENTS = 10
 
@@ -81,37 +81,6 @@ def _rows_of_pair(bank: ConceptBank, pair: TruePair) -> NDArray[np.intp]:
     return rows
 
 
-def pool_scores(bank: ConceptBank, store: FeatureStore, pool: pd.DataFrame) -> pd.DataFrame:
-    """Score the pool of a planted world on every concept of a bank.
-
-    Args:
-        bank: Concepts of the model that made ``store``.
-        store: Features of the pool.
-        pool: The pool's rows of the truth, indexed by SHA-256.
-
-    Returns:
-        Scores (α for NPCA concepts), one row an image in the order of ``pool`` and one column a concept id.
-
-    Raises:
-        StoreError: Another model, or other preprocessing, made the features.
-        DataError: The store lacks an image of the pool, or holds one that is not of it.
-    """
-    bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
-    keys: list[str] = []
-    scores = []
-    for part in store.parts:
-        keys += [digest.hex() for digest in part.rows(["sha256"]).column("sha256").to_pylist()]
-        scores.append(bank.score(part.features()))
-    found = pd.Index(keys)
-    if missing := len(pool.index.difference(found)):
-        raise DataError(f"{store.path} lacks {missing} of the {len(pool)} images of the world's pool.")
-    if not found.is_unique or len(found) != len(pool):
-        raise DataError(
-            f"{store.path} holds {len(found)} images, {len(pool)} of them of the world's pool: use its pool alone."
-        )
-    return pd.DataFrame(np.concatenate(scores), index=found, columns=list(bank.table["concept_id"])).loc[pool.index]
-
-
 def cue_auc(bank: ConceptBank, store: FeatureStore, truth: PlantedTruth) -> list[CueAuc]:
     """Measure how well each planted cue is found by one of its class's first ten NPCA components.
 
@@ -134,31 +103,6 @@ def cue_auc(bank: ConceptBank, store: FeatureStore, truth: PlantedTruth) -> list
     rows = {pair: _rows_of_pair(bank, pair) for pair in truth.pairs}
     scores = pool_scores(bank.select(np.concatenate(list(rows.values()))), store, pool)
     return [_auc_of_pair(pair, bank.table.iloc[rows[pair]], scores, pool) for pair in truth.pairs]
-
-
-def aucs_of_cue(pair: TruePair, scores: pd.DataFrame, pool: pd.DataFrame) -> NDArray[np.float64]:
-    """Measure how well concepts tell the pool images that show a cue alone from those without it.
-
-    Args:
-        pair: The cue.
-        scores: One row a pool image, one column a concept.
-        pool: The pool's rows of the truth, in the same order.
-
-    Returns:
-        (concepts,) ROC AUC in [0, 1], higher is better.
-
-    Raises:
-        UndefinedMetricError: The pool has no cue-only image of the cue, or no image without it.
-    """
-    shown = pool["cues"].map(lambda cues: pair.cue in cues).to_numpy(dtype=bool)
-    positive = shown & pool["class_id"].isna().to_numpy()
-    if not positive.any() or shown.all():
-        raise UndefinedMetricError(
-            f"AUC of {pair.cue!r} is undefined: the pool has {positive.sum()} images that show it alone and "
-            f"{(~shown).sum()} without it, expected some of both."
-        )
-    judged = positive | ~shown
-    return np.array([roc_auc_score(positive[judged], scores[name].to_numpy()[judged]) for name in scores])
 
 
 def _auc_of_pair(pair: TruePair, concepts: pd.DataFrame, scores: pd.DataFrame, pool: pd.DataFrame) -> CueAuc:

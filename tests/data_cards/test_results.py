@@ -14,8 +14,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from pydantic import ValidationError
 
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
-from spurious_imagenet.benchmark.mitigation.record import Mitigation
 from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.benchmark.mitigation.record import Mitigation
 from spurious_imagenet.data_cards.benchmark_file import TASKS, render_eval_file
 from spurious_imagenet.data_cards.merge import read_front_matter, with_key
 from spurious_imagenet.data_cards.results import ResultsConfig, export_results

@@ -11,11 +11,11 @@ from helpers import CLASSES, jpeg, run_spurious, weights_file, write_tar
 from spurious_imagenet.datasets.validation import SeenImages, validation_images
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.label_problems import LabelCount, labels_of_store
+from spurious_imagenet.features.label_reading import LabelReader, ReadLabel
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models import LabelSpace
 from spurious_imagenet.models.labels import NO_LABELS
 from spurious_imagenet.shards import parse_metadata
-from spurious_imagenet.features.label_reading import LabelReader, ReadLabel
 
 SPACE = LabelSpace("fruit", ("n1", "n2", "n3"), ("red apple", "crane", "crane"))
 

@@ -13,11 +13,11 @@ from reference.gaps import distance_from_line, pearson, sample_variance
 from typer.testing import CliRunner
 
 from spurious_imagenet.benchmark.comparison.compare import compare
-from spurious_imagenet.benchmark.evaluation.gaps import gap_record, gap_sample
 from spurious_imagenet.benchmark.comparison.record import ModelComparison, ModelDifference
+from spurious_imagenet.benchmark.evaluation.gaps import gap_record, gap_sample
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.cli import app
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo

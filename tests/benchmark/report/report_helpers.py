@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from spurious_imagenet.benchmark.evaluation.record import ClassGap, ClassRecord, EvalRecord, GapRecord, Means
-from spurious_imagenet.benchmark.mitigation.record import Mitigation
-from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
+from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
+from spurious_imagenet.benchmark.mitigation.record import Mitigation
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.io import sha256_file

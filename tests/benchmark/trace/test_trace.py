@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import jpeg, random_bank, run_spurious, spread_weights_file, write_tar
 
-from spurious_imagenet.benchmark.trace.trace import Evidence, Trace, find_image, trace, trace_row
+from spurious_imagenet.benchmark.trace.checks import Evidence
+from spurious_imagenet.benchmark.trace.find import find_image
+from spurious_imagenet.benchmark.trace.record import Trace
+from spurious_imagenet.benchmark.trace.trace import trace, trace_row
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.mining.candidates import read_candidates

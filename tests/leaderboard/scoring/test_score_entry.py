@@ -10,9 +10,9 @@ import pytest
 from scoring_helpers import RESAMPLED, entry_of, predict, version_of, version_rows, with_rankings
 
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
-from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.evaluation.summary import summarise
 from spurious_imagenet.benchmark.metrics.intervals import interval
+from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry

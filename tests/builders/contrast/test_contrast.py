@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import comparison as naive
 
-from spurious_imagenet.builders.comparison import ContrastConfig, ContrastRecord, contrast, write_contrast
-from spurious_imagenet.builders.comparison import report as report_module
-from spurious_imagenet.builders.comparison.cues import found_cues
-from spurious_imagenet.builders.comparison.overlap import (
+from spurious_imagenet.builders.components import ClassNpca, class_npca, npca_concepts
+from spurious_imagenet.builders.contrast import ContrastConfig, ContrastRecord, contrast, write_contrast
+from spurious_imagenet.builders.contrast import report as report_module
+from spurious_imagenet.builders.contrast.cues import found_cues
+from spurious_imagenet.builders.contrast.overlap import (
     distinct_share,
     mean_pairwise,
     principal_angles,
     shared_images,
     top_images,
 )
-from spurious_imagenet.builders.components import ClassNpca, class_npca, npca_concepts
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
 from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore

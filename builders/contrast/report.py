@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from spurious_imagenet.builders.comparison.record import ContrastRecord, FoundCues, Means
+from spurious_imagenet.builders.contrast.record import ContrastRecord, FoundCues, Means
 from spurious_imagenet.data_cards.card import escape_markdown
 from spurious_imagenet.io import atomic_directory, canonical_json
 

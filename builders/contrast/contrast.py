@@ -8,20 +8,19 @@ from importlib.metadata import version
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from spurious_imagenet.builders.comparison.cues import found_cues
-from spurious_imagenet.builders.comparison.overlap import (
+from spurious_imagenet.builders.contrast.cues import CueTruth, found_cues
+from spurious_imagenet.builders.contrast.overlap import (
     distinct_share,
     mean_pairwise,
     principal_angles,
     shared_images,
     top_images,
 )
-from spurious_imagenet.builders.comparison.record import ClassContrast, ContrastRecord, Diversity, Means
+from spurious_imagenet.builders.contrast.record import ClassContrast, ContrastRecord, Diversity, Means
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.features.labelled import TrainingIndex
 from spurious_imagenet.features.store import FeatureStore
-from spurious_imagenet.planted.truth import PlantedTruth
 
 __all__ = ["ContrastConfig", "contrast"]
 
@@ -44,7 +43,7 @@ def contrast(
     store: FeatureStore,
     config: ContrastConfig,
     *,
-    truth: PlantedTruth | None = None,
+    truth: CueTruth | None = None,
     pool: FeatureStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ContrastRecord:
@@ -59,13 +58,13 @@ def contrast(
         neurons: Neural features of the same model (kind ``neuron``), each class's in the order of their importance.
         store: That model's features of the labelled images.
         config: What to compare.
-        truth: Of a planted world, to say which of its cues either kind finds.
-        pool: The model's features of that world's pool.
+        truth: Which images of the pool show which cue, to say which cues either kind finds.
+        pool: The model's features of that pool.
         progress: Called with (classes done, classes in all).
 
     Raises:
         StoreError: Banks and stores are not of one model.
-        DataError: No class is left, a bank holds no concept of its kind, or the pool is not the world's.
+        DataError: No class is left, a bank holds no concept of its kind, or the pool is not that of ``truth``.
     """
     for bank in (npca, neurons):
         bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))

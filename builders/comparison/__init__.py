@@ -1,7 +1,0 @@
-"""Neural PCA components against the top neural features of the same model (SFE section 6)."""
-
-from spurious_imagenet.builders.comparison.contrast import ContrastConfig, contrast
-from spurious_imagenet.builders.comparison.record import ContrastRecord
-from spurious_imagenet.builders.comparison.report import write_contrast
-
-__all__ = ["ContrastConfig", "ContrastRecord", "contrast", "write_contrast"]
