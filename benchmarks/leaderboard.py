@@ -37,8 +37,8 @@ from rich.console import Console
 from rich.table import Table
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc
-from spurious_imagenet.benchmark.metrics.draws import SPURIOUS, VALIDATION, Draws
-from spurious_imagenet.datasets.manifest import Miner, images_sha256
+from spurious_imagenet.benchmark.metrics.resamples import SPURIOUS, VALIDATION, BootstrapResamples
+from spurious_imagenet.datasets.manifest import SelectionModel, images_sha256
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry
@@ -51,7 +51,7 @@ from spurious_imagenet.leaderboard.submission.read import Submission
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo
 
 KEYS = ["side", "class_id", "sha256"]
-MINERS = tuple(Miner(model=f"timm:miner{i}", role="voter" if i else "scorer") for i in range(4))
+MINERS = tuple(SelectionModel(model=f"timm:miner{i}", role="voter" if i else "scorer") for i in range(4))
 
 
 def digest(*parts: object) -> str:
@@ -138,7 +138,7 @@ def of_children() -> float:
 def bootstrap_alone(store: Store, entry_id: str) -> float:
     """Time the bootstrap of both metrics of every class, its draws and its inputs being there."""
     version = store.version()
-    draws = Draws(version.info.resamples, version.info.seed, 1 << 30)
+    draws = BootstrapResamples(version.info.resamples, version.info.seed, 1 << 30)
     table = store.predictions(entry_id).table
     scores = {key: rows["probability"].to_numpy() for key, rows in table.groupby(["class_id", "side"])}
 

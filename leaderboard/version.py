@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.datasets.manifest import Change, Miner, RetiredImage, Sha256, VersionName, images_sha256
+from spurious_imagenet.datasets.manifest import Change, RetiredImage, SelectionModel, Sha256, VersionName, images_sha256
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError
 
@@ -66,7 +66,7 @@ class VersionInfo(BaseModel):
     """Classes that have spurious images: id -> name."""
     concept_names: dict[str, str] = {}
     """Concept id -> what people call it, where they do."""
-    miners: tuple[Miner, ...] = ()
+    miners: tuple[SelectionModel, ...] = ()
     min_agree: int | None = None
     gap_k: int = 10
     """Images on either side of each class's spurious gap."""

@@ -15,7 +15,14 @@ from datasets import Features, Image, List, Value
 from helpers import jpeg
 
 from spurious_imagenet.data_cards import CardOptions, Sample
-from spurious_imagenet.datasets.manifest import MANIFEST, Change, DataFile, DatasetManifest, Miner, RetiredImage
+from spurious_imagenet.datasets.manifest import (
+    MANIFEST,
+    Change,
+    DataFile,
+    DatasetManifest,
+    RetiredImage,
+    SelectionModel,
+)
 from spurious_imagenet.io import canonical_json, sha256_file
 
 TEXT, INT32 = Value("string"), Value("int32")
@@ -159,8 +166,8 @@ def make_dataset(folder: Path, content: list[dict[str, Any]] | None = None, **ma
             "counts": COUNTS | {"classes": len(classes), "concepts": len(concepts)},
             "min_agree": 2,
             "miners": (
-                Miner(model="timm:resnet50", role="scorer", weights_sha256="ab" * 32, architecture="resnet50"),
-                Miner(model="file:other.safetensors", role="voter"),
+                SelectionModel(model="timm:resnet50", role="scorer", weights_sha256="ab" * 32, architecture="resnet50"),
+                SelectionModel(model="file:other.safetensors", role="voter"),
             ),
             "retired": (
                 RetiredImage(class_id="c0", concept_id="npca/c0/0", sha256="cd" * 32, reason="object", since="1.2.3"),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from spurious_imagenet.datasets.manifest import Miner, images_sha256
+from spurious_imagenet.datasets.manifest import SelectionModel, images_sha256
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
@@ -17,12 +17,12 @@ from spurious_imagenet.leaderboard.submission.read import Submission
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo
 
 MINERS = (
-    Miner(model="timm:resnet50", role="scorer", weights_sha256="a" * 64, architecture="resnet50"),
-    Miner(model="timm:convnext_base", role="voter", weights_sha256="b" * 64, architecture="convnext_base"),
-    Miner(
+    SelectionModel(model="timm:resnet50", role="scorer", weights_sha256="a" * 64, architecture="resnet50"),
+    SelectionModel(model="timm:convnext_base", role="voter", weights_sha256="b" * 64, architecture="convnext_base"),
+    SelectionModel(
         model="timm:vit_base_patch16_224", role="voter", weights_sha256="c" * 64, architecture="vit_base_patch16_224"
     ),
-    Miner(model="file:own.safetensors", role="voter"),
+    SelectionModel(model="file:own.safetensors", role="voter"),
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.datasets.manifest import Miner, images_sha256
+from spurious_imagenet.datasets.manifest import SelectionModel, images_sha256
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
 from spurious_imagenet.leaderboard.entry import Entry, SubmissionInfo
@@ -126,5 +126,5 @@ def entry_of(number: int, **about: object) -> Entry:
     )
 
 
-def miner(model: str, **about: object) -> Miner:
-    return Miner(**{"model": model, "role": "voter", **about})
+def miner(model: str, **about: object) -> SelectionModel:
+    return SelectionModel(**{"model": model, "role": "voter", **about})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spurious_imagenet.benchmark.evaluation.outputs import ImageOutputs, OutputsConfig
+from spurious_imagenet.benchmark.evaluation.output_cache import OutputCache, OutputsConfig
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.folder_lock import lock_folder
 
@@ -31,7 +31,7 @@ def held_by_another(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_outputs_that_another_process_writes_are_refused_and_left_alone(tmp_path: Path) -> None:
-    outputs = ImageOutputs(tmp_path / "outputs", CONFIG)
+    outputs = OutputCache(tmp_path / "outputs", CONFIG)
     path = outputs.path
     del outputs
     gc.collect()
@@ -40,12 +40,12 @@ def test_outputs_that_another_process_writes_are_refused_and_left_alone(tmp_path
     written.mkdir()
     try:
         with pytest.raises(StoreError, match=f"another process is at work in {path}: wait until it ends"):
-            ImageOutputs(path, CONFIG)
+            OutputCache(path, CONFIG)
         assert written.exists()
     finally:
         other.kill()
         other.communicate()
-    ImageOutputs(path, CONFIG)
+    OutputCache(path, CONFIG)
 
 
 def test_one_process_shares_its_lock_and_gives_it_back(tmp_path: Path) -> None:

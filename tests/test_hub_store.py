@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hub_stand_in import WRITER, HubStandIn
 
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_of_writers_that_meet_on_the_hub_one_wins_and_none_overwrites(
 
     def write(number: int) -> tuple[bool, bytes]:
         options = {"endpoint": hub.endpoint, "token": WRITER, "skip_instance_cache": True}
-        place, data = Place("hf://datasets/org/results", options), b"%d" % number
+        place, data = ObjectStore("hf://datasets/org/results", options), b"%d" % number
         at_once.wait()
         own = place.write_once(f"requests/{number}.json", data)
         assert own
@@ -120,7 +120,7 @@ def test_of_writers_that_meet_on_the_hub_one_wins_and_none_overwrites(
     with ThreadPoolExecutor(4) as pool:
         written = list(pool.map(write, range(4)))
     assert sum(won for won, _ in written) == 1
-    place = Place("hf://datasets/org/results", {"endpoint": hub.endpoint, "token": WRITER})
+    place = ObjectStore("hf://datasets/org/results", {"endpoint": hub.endpoint, "token": WRITER})
     assert (True, place.read("requests/the.claim-1.json")) in written
     assert len(place.files("requests")) == 5
 

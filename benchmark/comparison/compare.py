@@ -24,9 +24,9 @@ from spurious_imagenet.benchmark.metrics.bootstrap import (
     bootstrap_ap,
     bootstrap_auc,
 )
-from spurious_imagenet.benchmark.metrics.draws import SPURIOUS, VALIDATION, Draws
 from spurious_imagenet.benchmark.metrics.gaps import effective_robustness, gap_correlation, variance_ratio
 from spurious_imagenet.benchmark.metrics.intervals import interval, paired_difference
+from spurious_imagenet.benchmark.metrics.resamples import SPURIOUS, VALIDATION, BootstrapResamples
 from spurious_imagenet.benchmark.metrics.separation import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.predictions import Predictions
@@ -256,7 +256,7 @@ def _differences(found: _Contenders) -> Iterator[ModelDifference]:
 
 def _separation(name: str, predictions: Predictions, resamples: int, seed: int) -> Iterator[tuple[Measure, _Mean]]:
     """Yield the mean AP and AUC over the classes that have spurious images, with their resamples."""
-    draws = Draws(resamples, seed)
+    draws = BootstrapResamples(resamples, seed)
     table = predictions.table.sort_values(["class_id", "side", "concept_id", "sha256"])
     sides = {
         (str(class_id), str(side)): group["probability"].to_numpy()

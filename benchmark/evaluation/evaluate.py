@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from spurious_imagenet.benchmark.evaluation.checks import check_labels, check_transform, labels_remark
+from spurious_imagenet.benchmark.evaluation.forward_cache import EvalOptions, ForwardCache, describe_transform
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
-from spurious_imagenet.benchmark.evaluation.outputs import ImageOutputs
-from spurious_imagenet.benchmark.evaluation.passes import ImagePasses, Measuring, describe_transform
+from spurious_imagenet.benchmark.evaluation.output_cache import OutputCache
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.evaluation.summary import summarise
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation
@@ -103,7 +103,7 @@ def evaluate(
             labels that are off by one.
         StoreError: ``outputs`` holds something else.
     """
-    how = Measuring(
+    how = EvalOptions(
         outputs=Path(outputs) if outputs is not None else None,
         rankings=Rankings.load(rankings) if isinstance(rankings, str | Path) else rankings,
         rankings_name=str(rankings) if isinstance(rankings, str | Path) else "rankings",
@@ -128,7 +128,7 @@ def measure(
     classifier: Classifier,
     data: SpuriousDataset,
     val: str,
-    how: Measuring,
+    how: EvalOptions,
     wanted: Mapping[Protocol, Sequence[str | Path]],
     *,
     name: str,
@@ -148,7 +148,7 @@ def measure(
         classifier.preprocess.for_protocol(protocol, "spurious")  # refused before anything is run
     applied = {p: [load_mitigation(file, classifier) for file in files] for p, files in wanted.items()}
     with _folder(how.outputs) as root:
-        passes = ImagePasses(classifier, data, val, root, how)
+        passes = ForwardCache(classifier, data, val, root, how)
         return {protocol: _records(passes, protocol, found, name) for protocol, found in applied.items()}
 
 
@@ -202,7 +202,7 @@ def _folder(outputs: Path | None) -> Iterator[Path]:
 
 
 def _records(
-    passes: ImagePasses, protocol: Protocol, mitigations: Sequence[LogitMitigation], name: str
+    passes: ForwardCache, protocol: Protocol, mitigations: Sequence[LogitMitigation], name: str
 ) -> list[EvalRecord]:
     classifier = passes.classifier
     validation, spurious = passes.side(protocol, "validation"), passes.side(protocol, "spurious")
@@ -237,7 +237,7 @@ def _records(
     return records
 
 
-def _record(predictions: Predictions, passes: ImagePasses, about: dict[str, Any]) -> EvalRecord:
+def _record(predictions: Predictions, passes: ForwardCache, about: dict[str, Any]) -> EvalRecord:
     how, gaps = passes.how, None
     summary = summarise(predictions, passes.data.class_names, how.resamples, how.seed)
     if how.rankings is not None:
@@ -253,7 +253,7 @@ def _record(predictions: Predictions, passes: ImagePasses, about: dict[str, Any]
 
 
 def _predictions(
-    sides: Sequence[tuple[LabelledImages, ImageOutputs]], classifier: Classifier, mitigation: LogitMitigation | None
+    sides: Sequence[tuple[LabelledImages, OutputCache]], classifier: Classifier, mitigation: LogitMitigation | None
 ) -> Predictions:
     """Read the outputs of all images in blocks; the rows come out in an order that only the images decide."""
     blocks = [
@@ -269,7 +269,7 @@ def _predictions(
 
 
 def _predicted(
-    rows: pd.DataFrame, outputs: ImageOutputs, classifier: Classifier, mitigation: LogitMitigation | None
+    rows: pd.DataFrame, outputs: OutputCache, classifier: Classifier, mitigation: LogitMitigation | None
 ) -> pd.DataFrame:
     features, logits = outputs.read(rows["sha256"].tolist())
     if mitigation is not None:

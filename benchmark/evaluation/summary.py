@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.evaluation.record import ClassRecord, Means
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc, bootstrap_mean
-from spurious_imagenet.benchmark.metrics.draws import SPURIOUS, VALIDATION, Draws
 from spurious_imagenet.benchmark.metrics.intervals import interval, intervals
+from spurious_imagenet.benchmark.metrics.resamples import SPURIOUS, VALIDATION, BootstrapResamples
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.predictions import Predictions, Side
 
@@ -48,11 +48,11 @@ def summarise(predictions: Predictions, class_names: dict[str, str], resamples: 
     Raises:
         UndefinedMetricError: A class lacks the images of one side.
     """
-    return summarise_resampled(predictions, class_names, Draws(resamples, seed))[0]
+    return summarise_resampled(predictions, class_names, BootstrapResamples(resamples, seed))[0]
 
 
 def summarise_resampled(
-    predictions: Predictions, class_names: dict[str, str], draws: Draws
+    predictions: Predictions, class_names: dict[str, str], draws: BootstrapResamples
 ) -> tuple[Summary, dict[str, Floats]]:
     """Measure as :func:`summarise` does, and return what its intervals are of.
 
@@ -101,7 +101,7 @@ class _Sample:
 class _Images:
     """The images of each class and concept."""
 
-    def __init__(self, predictions: Predictions, draws: Draws) -> None:
+    def __init__(self, predictions: Predictions, draws: BootstrapResamples) -> None:
         table = predictions.table
         self._draws = draws
         self._probability = table["probability"].to_numpy(np.float64)
@@ -175,7 +175,7 @@ def _intervals(resampled: dict[str, Floats]) -> dict[str, Interval]:
     return dict(zip(resampled, intervals(np.stack(list(resampled.values()))), strict=True))
 
 
-def _accuracy(images: _Images, draws: Draws) -> tuple[float, Floats, int]:
+def _accuracy(images: _Images, draws: BootstrapResamples) -> tuple[float, Floats, int]:
     """Return top-1 accuracy over all images, its resamples (images of a class among themselves), and their number."""
     right, number, total = np.zeros(draws.resamples), 0, 0
     for class_id, correct in images.validation():

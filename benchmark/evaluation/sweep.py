@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spurious_imagenet.benchmark.evaluation.evaluate import measure
-from spurious_imagenet.benchmark.evaluation.passes import Measuring
+from spurious_imagenet.benchmark.evaluation.forward_cache import EvalOptions
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.evaluation.sweep_config import SweepConfig, SweepModel, read_models
 from spurious_imagenet.benchmark.evaluation.sweep_sources import common_sources, hash_if_there, model_sources
@@ -75,7 +75,7 @@ def run_sweep(
     made = 0
     for model in config.models:
         count = (lambda n, name=model.name: progress(name, n)) if progress else None
-        how = Measuring(
+        how = EvalOptions(
             config.outputs or config.out / "outputs",
             rankings,
             config.rankings or "",
@@ -148,7 +148,7 @@ def _make(
     config: SweepConfig,
     model: SweepModel,
     data: SpuriousDataset,
-    how: Measuring,
+    how: EvalOptions,
     missing: _Missing,
     failures: list[tuple[str, str]],
 ) -> Iterator[tuple[Path, EvalRecord]]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import solve_triangular
 
 from spurious_imagenet.benchmark.mitigation.readout import readout_of
-from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, ClassImages
+from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, ImagesByClassId
 from spurious_imagenet.benchmark.mitigation.spufix_file import (
     Spufix,
     SpufixClass,
@@ -91,7 +91,7 @@ def fit_scorer(bank: ConceptBank, classifier: Classifier, store: FeatureStore | 
 
 def _with_counts(spufix: Spufix, store: FeatureStore, classifier: Classifier) -> Spufix:
     class_ids = [classifier.labels.class_ids[k] for k in spufix.classes]
-    index = ClassImages(store, class_ids)
+    index = ImagesByClassId(store, class_ids)
     counts = []
     for column, class_id in enumerate(class_ids):
         images = index.images(class_id)
@@ -142,7 +142,7 @@ def transfer(
     readout = readout_of(classifier)
     given = list(alphas)
     outputs = {one.class_id: classifier.labels.index(one.class_id) for one in given}
-    index = ClassImages(store, list(outputs))
+    index = ImagesByClassId(store, list(outputs))
     fits = []
     for done, one in enumerate(given, start=1):
         fits.append(_class_fit(one, index, readout.weight[outputs[one.class_id]], config, store))
@@ -189,7 +189,7 @@ class _ClassFit:
 
 
 def _class_fit(
-    one: ClassAlphas, index: ClassImages, weight: NDArray[Any], config: TransferConfig, store: FeatureStore
+    one: ClassAlphas, index: ImagesByClassId, weight: NDArray[Any], config: TransferConfig, store: FeatureStore
 ) -> _ClassFit:
     images = index.images(one.class_id)
     row_of = {digest: row for row, digest in enumerate(one.sha256)}

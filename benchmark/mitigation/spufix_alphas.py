@@ -19,7 +19,7 @@ from spurious_imagenet.features.labelled import Indices, StoredImages
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import atomic_path
 
-__all__ = ["ALPHAS_SCHEMA", "ClassAlphas", "ClassImages", "alphas_of_store", "read_alphas", "write_alphas"]
+__all__ = ["ALPHAS_SCHEMA", "ClassAlphas", "alphas_of_store", "read_alphas", "write_alphas"]
 
 #: α of one image on one component, one a row.
 ALPHAS_SCHEMA = pa.schema(
@@ -46,7 +46,7 @@ class ClassAlphas:
     alpha: NDArray[np.float32]
 
 
-class ClassImages(StoredImages):
+class ImagesByClassId(StoredImages):
     """The images of some classes of a store.
 
     Args:
@@ -98,7 +98,7 @@ def alphas_of_store(bank: ConceptBank, store: FeatureStore) -> Iterator[ClassAlp
     """
     bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
     class_ids = bank.table["class_id"].drop_duplicates().tolist()
-    index = ClassImages(store, class_ids)
+    index = ImagesByClassId(store, class_ids)
     for class_id in class_ids:
         rows = bank.select(np.flatnonzero(bank.table["class_id"] == class_id))
         images = index.images(class_id)

@@ -13,7 +13,7 @@ from spurious_imagenet.benchmark.metrics.values import CurvePoint
 from spurious_imagenet.benchmark.mitigation.tuning_data import LEFT_OUT
 from spurious_imagenet.benchmark.mitigation.tuning_fit import TunedHead, gap_of
 from spurious_imagenet.benchmark.mitigation.tuning_record import (
-    Change,
+    AccuracyChange,
     Method,
     MethodRecord,
     SeedRecord,
@@ -132,7 +132,7 @@ def _method_record(tuning: Tuning, method: Method, runs: Runs, before: NDArray[n
     )
 
 
-def _whole_accuracy(tuning: Tuning, runs: Runs) -> Change | None:
+def _whole_accuracy(tuning: Tuning, runs: Runs) -> AccuracyChange | None:
     """Say how the same heads do where any class of the model may win, which is how they will be used."""
     if len(tuning.present) == len(tuning.class_ids):
         return None

@@ -11,7 +11,7 @@ from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.errors import DataError
 
 __all__ = [
-    "Change",
+    "AccuracyChange",
     "Check",
     "Estimate",
     "Method",
@@ -88,7 +88,7 @@ class Estimate(BaseModel):
     interval: Interval
 
 
-class Change(BaseModel):
+class AccuracyChange(BaseModel):
     """A value before and after tuning, on the same images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,17 +132,17 @@ class MethodRecord(BaseModel):
     method: Method
     images: int
     """Images that were tuned on, replayed ones included."""
-    gap: Change
+    gap: AccuracyChange
     """Of all images, each in the runs that it did not stop; classes count the same."""
-    stopping_gap: Change
+    stopping_gap: AccuracyChange
     """Of each image in the runs that it stopped."""
-    accuracy: Change
+    accuracy: AccuracyChange
     """On all images, those of classes without a spurious concept included."""
-    tuned_accuracy: Change
+    tuned_accuracy: AccuracyChange
     """The same of the classes with a spurious concept alone."""
-    other_accuracy: Change | None
+    other_accuracy: AccuracyChange | None
     """The same of the other classes; None where there are none."""
-    whole_accuracy: Change | None = None
+    whole_accuracy: AccuracyChange | None = None
     """On all images, any class of the model allowed; None where the stores have images of every class anyway, and in
     records of older versions."""
     closed: float | None

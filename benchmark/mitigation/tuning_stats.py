@@ -13,7 +13,7 @@ from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.benchmark.mitigation.tuning_data import ClassEnds
 from spurious_imagenet.benchmark.mitigation.tuning_fit import gap_of
-from spurious_imagenet.benchmark.mitigation.tuning_record import Change, Estimate
+from spurious_imagenet.benchmark.mitigation.tuning_record import AccuracyChange, Estimate
 
 __all__ = ["accuracy_change", "closed_share", "gap_change", "rank_curve"]
 
@@ -37,7 +37,7 @@ class _Resampled:
 
 def gap_change(
     before: Correct, after: Correct, ends: Sequence[ClassEnds], class_ids: Sequence[str], resamples: int
-) -> Change:
+) -> AccuracyChange:
     """Change of the mean gap; images are resampled within each class's ends, and classes too.
 
     Args:
@@ -66,7 +66,7 @@ def closed_share(
     return share, interval(1 - new.resamples / old.resamples) if (old.resamples > 0).all() else None
 
 
-def accuracy_change(before: Correct, after: Correct, resamples: int) -> Change:
+def accuracy_change(before: Correct, after: Correct, resamples: int) -> AccuracyChange:
     """Change of the accuracy, images resampled; each image counts the same."""
     draws = class_rng(0, "", _ALL)
     size = max(1, _BLOCK // len(before))
@@ -100,8 +100,8 @@ def rank_curve(correct: Correct, percentile: NDArray[np.float64], resamples: int
     )
 
 
-def _change(before: _Resampled, after: _Resampled) -> Change:
-    return Change(before=before.estimate(), after=after.estimate(), difference=(after - before).estimate())
+def _change(before: _Resampled, after: _Resampled) -> AccuracyChange:
+    return AccuracyChange(before=before.estimate(), after=after.estimate(), difference=(after - before).estimate())
 
 
 def _gap(correct: Correct, ends: Sequence[ClassEnds], class_ids: Sequence[str], resamples: int) -> _Resampled:

@@ -13,7 +13,7 @@ from spurious_imagenet.benchmark.metrics.gaps import (
     gap_correlation,
     variance_ratio,
 )
-from spurious_imagenet.benchmark.report.groups import Group, Measured
+from spurious_imagenet.benchmark.report.groups import Group, MeasuredModel
 from spurious_imagenet.errors import UndefinedMetricError
 
 __all__ = ["METRICS", "Comparison", "class_gaps", "compare_group"]
@@ -70,7 +70,7 @@ def compare_group(group: Group, *, resamples: int = 1000, seed: int = 0) -> Comp
 
 
 def _differences(
-    members: tuple[Measured, ...], resamples: int, seed: int
+    members: tuple[MeasuredModel, ...], resamples: int, seed: int
 ) -> dict[str, dict[tuple[int, int], ModelDifference]]:
     places = {m.label: place for place, m in enumerate(members)}
     compared = compare(((m.label, m.predictions) for m in members), resamples=resamples, seed=seed)
@@ -81,7 +81,7 @@ def _differences(
     return found
 
 
-def _robustness(members: tuple[Measured, ...]) -> tuple[RobustnessLine | None, str, dict[int, float]]:
+def _robustness(members: tuple[MeasuredModel, ...]) -> tuple[RobustnessLine | None, str, dict[int, float]]:
     points = {
         i: (m.record.gaps.accuracy_high, m.record.gaps.accuracy_low) for i, m in enumerate(members) if m.record.gaps
     }
@@ -93,13 +93,13 @@ def _robustness(members: tuple[Measured, ...]) -> tuple[RobustnessLine | None, s
     return line, "", {i: low - (line.slope * high + line.intercept) for i, (high, low) in points.items()}
 
 
-def class_gaps(member: Measured) -> dict[str, float]:
+def class_gaps(member: MeasuredModel) -> dict[str, float]:
     """Return the gap of each class that has a spurious concept of its own; empty if none was measured."""
     gaps = member.record.gaps
     return {c.class_id: c.gap for c in gaps.classes if not c.control} if gaps else {}
 
 
-def _correlation(a: Measured, b: Measured) -> float | None:
+def _correlation(a: MeasuredModel, b: MeasuredModel) -> float | None:
     first, second = class_gaps(a), class_gaps(b)
     shared = [c for c in first if c in second]
     try:
@@ -108,7 +108,7 @@ def _correlation(a: Measured, b: Measured) -> float | None:
         return None
 
 
-def _variances(members: tuple[Measured, ...]) -> tuple[float, float] | None:
+def _variances(members: tuple[MeasuredModel, ...]) -> tuple[float, float] | None:
     gaps = [g for m in members if m.record.mitigation is None and (g := class_gaps(m))]
     shared = [c for c in gaps[0] if all(c in g for g in gaps)] if gaps else []
     if len(gaps) < 2 or len(shared) < 2:

@@ -10,7 +10,7 @@ import numpy as np
 
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.report.comparison import Comparison
-from spurious_imagenet.benchmark.report.groups import Group, Measured
+from spurious_imagenet.benchmark.report.groups import Group, MeasuredModel
 from spurious_imagenet.benchmark.report.style import (
     LIGHT,
     Series,
@@ -173,7 +173,7 @@ class Plotter:
         self,
         figure: Figure,
         axes: Axes,
-        members: Sequence[Measured],
+        members: Sequence[MeasuredModel],
         points: Sequence[tuple[float, float]],
         bars: Sequence[tuple[Interval | None, ...]],
     ) -> Drawing:
@@ -194,12 +194,12 @@ class Plotter:
         return drawing
 
     def _name(
-        self, axes: Axes, members: Sequence[Measured], points: Sequence[tuple[float, float]], narrow: bool
+        self, axes: Axes, members: Sequence[MeasuredModel], points: Sequence[tuple[float, float]], narrow: bool
     ) -> int:
         colors = [self._of(m).color for m in members]
         return place_labels(axes, points, [shorten(m.label, 18 if narrow else 36) for m in members], colors)
 
-    def _of(self, member: Measured) -> Series:
+    def _of(self, member: MeasuredModel) -> Series:
         return self.series[self.group.members.index(member)]
 
     def correlations(self, *, narrow: bool) -> Drawing:

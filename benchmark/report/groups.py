@@ -15,11 +15,11 @@ from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import canonical_json
 
-__all__ = ["Group", "Measured", "group_records", "load_measured"]
+__all__ = ["Group", "MeasuredModel", "group_records", "load_measured"]
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredModel:
     """A record and the per-image predictions beside it.
 
     Attributes:
@@ -62,7 +62,7 @@ class Group:
         members: At least one; unmitigated models by descending spurious AUC, each followed by its mitigations.
     """
 
-    members: tuple[Measured, ...]
+    members: tuple[MeasuredModel, ...]
 
     @property
     def first(self) -> EvalRecord:
@@ -70,18 +70,18 @@ class Group:
         return self.members[0].record
 
     @property
-    def pairs(self) -> list[tuple[Measured, Measured]]:
+    def pairs(self) -> list[tuple[MeasuredModel, MeasuredModel]]:
         """(a model as it is, the same weights mitigated), for each mitigated record whose base is here."""
         bases = {m.network: m for m in self.members if m.record.mitigation is None}
         return [(bases[m.network], m) for m in self.members if m.record.mitigation and m.network in bases]
 
     @property
-    def with_gaps(self) -> tuple[Measured, ...]:
+    def with_gaps(self) -> tuple[MeasuredModel, ...]:
         """The members whose spurious gaps were measured."""
         return tuple(m for m in self.members if m.record.gaps is not None)
 
 
-def load_measured(paths: Iterable[str | Path]) -> list[Measured]:
+def load_measured(paths: Iterable[str | Path]) -> list[MeasuredModel]:
     """Read records, each with the predictions that it names.
 
     Args:
@@ -102,7 +102,7 @@ def load_measured(paths: Iterable[str | Path]) -> list[Measured]:
                 "images: expected one record of each."
             )
         found[identity] = path
-        measured.append(Measured(record, record.read_predictions(), record.name))
+        measured.append(MeasuredModel(record, record.read_predictions(), record.name))
     return measured
 
 
@@ -124,7 +124,7 @@ def _identity(record: EvalRecord) -> tuple[str, ...]:
     return (*network, mitigation, *images, rankings)
 
 
-def group_records(measured: Sequence[Measured]) -> list[Group]:
+def group_records(measured: Sequence[MeasuredModel]) -> list[Group]:
     """Separate records that must not be compared: of other images, another protocol, other rankings.
 
     Records without gaps stand beside those with gaps, unless gaps of different rankings (or k) are there.
@@ -132,7 +132,7 @@ def group_records(measured: Sequence[Measured]) -> list[Group]:
     Returns:
         Groups by descending number of records.
     """
-    by_images: dict[tuple[str, ...], list[Measured]] = defaultdict(list)
+    by_images: dict[tuple[str, ...], list[MeasuredModel]] = defaultdict(list)
     for item in measured:
         record = item.record
         by_images[record.dataset_sha256, record.validation_sha256, record.protocol.value].append(item)
@@ -148,17 +148,17 @@ def group_records(measured: Sequence[Measured]) -> list[Group]:
     return sorted(groups, key=lambda g: -len(g.members))
 
 
-def _group(items: Sequence[Measured]) -> Group:
+def _group(items: Sequence[MeasuredModel]) -> Group:
     ordered = sorted(items, key=lambda m: (-m.record.mean.spurious_auc, m.record.name, m.record.weights_sha256))
     bases = [m for m in ordered if m.record.mitigation is None]
-    members: list[Measured] = []
+    members: list[MeasuredModel] = []
     for base in bases:
         members += [base, *(m for m in ordered if m.record.mitigation and m.network == base.network)]
     members += [m for m in ordered if m not in members]
     return Group(tuple(_labelled(members)))
 
 
-def _labelled(members: Sequence[Measured]) -> list[Measured]:
+def _labelled(members: Sequence[MeasuredModel]) -> list[MeasuredModel]:
     """Give each member a name that no other has: its network's, what was done to it, and as much hash as it takes."""
     bases = {m.network: m.record.name for m in members if m.record.mitigation is None}
     names = [_name(m, bases) for m in members]
@@ -170,13 +170,13 @@ def _labelled(members: Sequence[Measured]) -> list[Measured]:
     ]
 
 
-def _name(member: Measured, bases: dict[tuple[str, str], str]) -> str:
+def _name(member: MeasuredModel, bases: dict[tuple[str, str], str]) -> str:
     if member.record.mitigation is None or member.network not in bases:
         return member.record.name
     return f"{bases[member.network]} + {member.mitigation}"
 
 
-def _mark(member: Measured) -> str:
+def _mark(member: MeasuredModel) -> str:
     """Tell apart what has the same name: by the mitigation's file, or by the weights."""
     mitigation = member.record.mitigation
     return Path(mitigation.file).stem if mitigation else member.record.weights_sha256[:8]

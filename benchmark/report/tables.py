@@ -13,13 +13,13 @@ from spurious_imagenet.benchmark.report.groups import Group
 from spurious_imagenet.benchmark.report.words import short_source
 from spurious_imagenet.concepts.verdict_files import inert_cell
 
-__all__ = ["Cell", "Table", "class_table", "describe", "difference_table", "model_table", "table_files"]
+__all__ = ["Cell", "ReportTable", "class_table", "describe", "difference_table", "model_table", "table_files"]
 
 Cell = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of whole numbers, text and unrounded values.
 
     Attributes:
@@ -115,7 +115,7 @@ def describe(group: Group) -> str:
     )
 
 
-def model_table(group: Group, comparison: Comparison) -> Table:
+def model_table(group: Group, comparison: Comparison) -> ReportTable:
     """One row a record: everything that is measured of a model."""
     columns = (
         "model",
@@ -154,10 +154,10 @@ def model_table(group: Group, comparison: Comparison) -> Table:
             record.weights_sha256,
         )
         rows.append(row)
-    return Table(f"Models: {describe(group)}", columns, tuple(rows))
+    return ReportTable(f"Models: {describe(group)}", columns, tuple(rows))
 
 
-def class_table(group: Group) -> Table:
+def class_table(group: Group) -> ReportTable:
     """One row a class and record."""
     columns = (
         "model",
@@ -189,10 +189,10 @@ def class_table(group: Group) -> Table:
                 *((gap.gap, *_ends(gap.interval), gap.control) if gap else (None, None, None, None)),
             )
             rows.append(row)
-    return Table(f"Classes: {describe(group)}", columns, tuple(rows))
+    return ReportTable(f"Classes: {describe(group)}", columns, tuple(rows))
 
 
-def difference_table(group: Group, comparison: Comparison) -> Table:
+def difference_table(group: Group, comparison: Comparison) -> ReportTable:
     """One row a pair of records: paired differences, and the correlation of their class-wise gaps."""
     columns = (
         "first",
@@ -207,10 +207,10 @@ def difference_table(group: Group, comparison: Comparison) -> Table:
         labels = group.members[i].label, group.members[j].label
         rows.append((*labels, *found, comparison.correlations.get((i, j))))
     caption = f"Pairs, first minus second, on the same resamples: {describe(group)}"
-    return Table(caption, columns, tuple(rows))
+    return ReportTable(caption, columns, tuple(rows))
 
 
-def table_files(tables: Sequence[tuple[str, Table]]) -> dict[str, str]:
+def table_files(tables: Sequence[tuple[str, ReportTable]]) -> dict[str, str]:
     """Write tables in all three formats; return file name -> text."""
     written: dict[str, str] = {}
     for name, table in tables:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.trace.record import Link, Trace, Vote
+from spurious_imagenet.benchmark.trace.record import Link, ModelVote, Trace
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import DataError, ModelError
 from spurious_imagenet.features.store import StoreConfig
 from spurious_imagenet.shards import expand_shards, read_ranges
@@ -45,7 +45,7 @@ class Evidence:
 
     shards: str | None = None
     candidates: pd.DataFrame | None = None
-    miners: tuple[Miner, ...] = ()
+    miners: tuple[SelectionModel, ...] = ()
     bank: ConceptBank | None = None
     models: Mapping[str, Classifier] = field(default_factory=dict)
     allow_pipe: bool = False
@@ -189,7 +189,7 @@ def _feature_config(model: Classifier) -> str | None:
 
 def _vote_link(
     traced: Trace,
-    vote: Vote,
+    vote: ModelVote,
     model: Classifier | None,
     output: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
 ) -> Link:
@@ -208,7 +208,7 @@ def _vote_link(
     return Link.compared("vote", claim, bool(same), note, note)
 
 
-def _weights_link(vote: Vote, model: Classifier | None) -> Link:
+def _weights_link(vote: ModelVote, model: Classifier | None) -> Link:
     what = f"{vote.model} ({', '.join(filter(None, (vote.role, vote.architecture)))})"
     if vote.weights_sha256 is None:
         return Link.unchecked("weights", f"{what}: weights unknown", "the dataset does not say their hash")

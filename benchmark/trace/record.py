@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Link", "Trace", "Verdict", "Vote"]
+__all__ = ["Link", "Trace", "PublishedVerdict", "ModelVote"]
 
 LinkName = Literal["file", "image", "verdicts", "votes", "candidates", "shard", "alpha", "vote", "weights"]
 
@@ -35,7 +35,7 @@ class Link(BaseModel):
         return cls(link=link, claim=claim, state="not checked", note=why)
 
 
-class Verdict(BaseModel):
+class PublishedVerdict(BaseModel):
     """What one labeler, under a pseudonym, said of the image."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,7 +45,7 @@ class Verdict(BaseModel):
     date: str
 
 
-class Vote(BaseModel):
+class ModelVote(BaseModel):
     """What one model took the image for."""
 
     model_config = ConfigDict(frozen=True)
@@ -77,9 +77,9 @@ class Trace(BaseModel):
     """Contribution of the component to the logit of the class (SFE eq. 5); higher is more of it."""
     rank: int | None
     """1 is the highest α of the concept."""
-    votes: tuple[Vote, ...]
+    votes: tuple[ModelVote, ...]
     """The scoring model's first."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[PublishedVerdict, ...]
     key: str | None
     shard: str
     shard_offset: int

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from spurious_imagenet.benchmark.trace.checks import Evidence, links_at_hand
 from spurious_imagenet.benchmark.trace.find import PublishedImage, find_image
-from spurious_imagenet.benchmark.trace.record import Link, Trace, Verdict, Vote
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.benchmark.trace.record import Link, ModelVote, PublishedVerdict, Trace
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import DataError
 
 __all__ = ["trace", "trace_row"]
@@ -54,7 +54,7 @@ def trace_row(
     *,
     dataset: str,
     version: str | None = None,
-    miners: Sequence[Miner] = (),
+    miners: Sequence[SelectionModel] = (),
     at_hand: Evidence | None = None,
     before: Sequence[Link] = (),
 ) -> Trace:
@@ -89,10 +89,10 @@ def trace_row(
     return traced.model_copy(update={"links": (*own, *links_at_hand(traced, data, at_hand))})
 
 
-def _read(row: Mapping[str, Any], dataset: str, version: str | None, miners: Sequence[Miner]) -> Trace:
+def _read(row: Mapping[str, Any], dataset: str, version: str | None, miners: Sequence[SelectionModel]) -> Trace:
     by_name = {m.model: m for m in miners}
     votes = tuple(_vote(opinion, by_name.get(opinion["model"]), i) for i, opinion in enumerate(_list(row, "models")))
-    verdicts = tuple(Verdict.model_validate(v) for v in _list(row, "verdicts"))
+    verdicts = tuple(PublishedVerdict.model_validate(v) for v in _list(row, "verdicts"))
     return Trace(
         dataset=dataset,
         version=version,
@@ -114,10 +114,10 @@ def _read(row: Mapping[str, Any], dataset: str, version: str | None, miners: Seq
     )
 
 
-def _vote(opinion: Mapping[str, Any], miner: Miner | None, place: int) -> Vote:
+def _vote(opinion: Mapping[str, Any], miner: SelectionModel | None, place: int) -> ModelVote:
     if miner is None:
-        return Vote(**opinion, role="voter" if place else "scorer")
-    return Vote(**opinion, role=miner.role, weights_sha256=miner.weights_sha256, architecture=miner.architecture)
+        return ModelVote(**opinion, role="voter" if place else "scorer")
+    return ModelVote(**opinion, role=miner.role, weights_sha256=miner.weights_sha256, architecture=miner.architecture)
 
 
 def _list(row: Mapping[str, Any], column: str) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def _image_link(traced: Trace, data: bytes | None) -> Link:
     return Link.compared("image", claim, hashlib.sha256(data).hexdigest() == traced.sha256, "other bytes are published")
 
 
-def _verdict_link(verdicts: Sequence[Verdict]) -> Link:
+def _verdict_link(verdicts: Sequence[PublishedVerdict]) -> Link:
     """Check the rule by which images are published; what people saw cannot be computed again."""
     if not verdicts:
         return Link.unchecked("verdicts", "nobody has judged it", "published without review")

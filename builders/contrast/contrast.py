@@ -16,7 +16,7 @@ from spurious_imagenet.builders.contrast.overlap import (
     shared_images,
     top_images,
 )
-from spurious_imagenet.builders.contrast.record import ClassContrast, ContrastRecord, Diversity, Means
+from spurious_imagenet.builders.contrast.record import ClassContrast, ContrastMeans, ContrastRecord, Diversity
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.features.labelled import TrainingIndex
@@ -146,7 +146,7 @@ def _class_contrast(
     )
 
 
-def _mean(classes: list[ClassContrast]) -> Means:
+def _mean(classes: list[ClassContrast]) -> ContrastMeans:
     """Average over classes, each counting the same."""
 
     def diversity(found: Iterable[Diversity]) -> Diversity:
@@ -154,7 +154,7 @@ def _mean(classes: list[ClassContrast]) -> Means:
         return Diversity(overlap=float(values[0]), distinct=float(values[1]))
 
     names = ("between", "chance", "shared_subspace", "chance_subspace")
-    return Means(
+    return ContrastMeans(
         npca=diversity(c.npca for c in classes),
         neurons=diversity(c.neurons for c in classes),
         **{name: float(np.mean([getattr(c, name) for c in classes])) for name in names},

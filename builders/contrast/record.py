@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["ClassContrast", "ContrastRecord", "CueFound", "Diversity", "FoundCues", "Means"]
+__all__ = ["ClassContrast", "ContrastRecord", "CueFound", "Diversity", "FoundCues", "ContrastMeans"]
 
 
 class Diversity(BaseModel):
@@ -20,7 +20,7 @@ class Diversity(BaseModel):
     """Different images among the top images of all, by how many they could be, in (0, 1]; higher is more diverse."""
 
 
-class Means(BaseModel):
+class ContrastMeans(BaseModel):
     """The two kinds side by side, of one class or as means over classes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +37,7 @@ class Means(BaseModel):
     """Its expectation for a random span: concepts by features."""
 
 
-class ClassContrast(Means):
+class ClassContrast(ContrastMeans):
     """One class."""
 
     class_id: str
@@ -95,7 +95,7 @@ class ContrastRecord(BaseModel):
     classes: tuple[ClassContrast, ...]
     refused: dict[str, str] = {}
     """Class id -> why it was left out."""
-    mean: Means
+    mean: ContrastMeans
     npca_less_overlap: int
     """Classes where components overlap less than neurons."""
     npca_cues: FoundCues | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from spurious_imagenet.builders.contrast.record import ContrastRecord, FoundCues, Means
+from spurious_imagenet.builders.contrast.record import ContrastMeans, ContrastRecord, FoundCues
 from spurious_imagenet.data_cards.card import escape_markdown
 from spurious_imagenet.io import atomic_directory, canonical_json
 
@@ -35,7 +35,7 @@ def write_contrast(record: ContrastRecord, out: str | Path) -> tuple[str, ...]:
     return ("contrast.json", "contrast.md", *(("contrast.png",) if figure else ()))
 
 
-def measures(means: Means) -> list[tuple[str, str, str, str]]:
+def measures(means: ContrastMeans) -> list[tuple[str, str, str, str]]:
     """Return rows of name (with where diversity lies), value of components, of neurons, and what chance would give."""
     return [
         (

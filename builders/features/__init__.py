@@ -2,6 +2,6 @@
 
 from spurious_imagenet.builders.features.config import FeaturesConfig
 from spurious_imagenet.builders.features.extract import extract_features
-from spurious_imagenet.builders.features.result import FeaturesResult, Progress
+from spurious_imagenet.builders.features.result import ExtractionProgress, FeaturesResult
 
-__all__ = ["FeaturesConfig", "FeaturesResult", "Progress", "extract_features"]
+__all__ = ["FeaturesConfig", "FeaturesResult", "ExtractionProgress", "extract_features"]

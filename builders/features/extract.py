@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from spurious_imagenet.builders.features.config import FeaturesConfig
-from spurious_imagenet.builders.features.result import FeaturesResult, Progress
+from spurious_imagenet.builders.features.result import ExtractionProgress, FeaturesResult
 from spurious_imagenet.builders.features.reuse import open_reusable, reuse_part
 from spurious_imagenet.builders.features.shard import score_shard
 from spurious_imagenet.engine import Engine, LocalEngine
@@ -54,7 +54,7 @@ def extract_features(
     out: str | Path,
     *,
     engine: Engine | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[ExtractionProgress], None] | None = None,
 ) -> FeaturesResult:
     """Run a model over shards and keep its penultimate features.
 
@@ -99,7 +99,7 @@ class _Job:
     """The work on one shard, with the model loaded once."""
 
     def __init__(
-        self, config: FeaturesConfig, out: Path, shards: int, progress: Callable[[Progress], None] | None
+        self, config: FeaturesConfig, out: Path, shards: int, progress: Callable[[ExtractionProgress], None] | None
     ) -> None:
         classifier = load_classifier(config.model, image_size=config.image_size)
         if classifier.feature_dim == 0:
@@ -236,7 +236,7 @@ class _Job:
         self._done += shard_done
         if self._progress is not None:
             seconds = time.monotonic() - self._start
-            self._progress(Progress(self._done, self._shards, self._images, self._rejects, seconds))
+            self._progress(ExtractionProgress(self._done, self._shards, self._images, self._rejects, seconds))
 
 
 def _check_rejects(store: FeatureStore, allowed: float) -> None:

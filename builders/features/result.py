@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
-__all__ = ["FeaturesResult", "Progress"]
+__all__ = ["FeaturesResult", "ExtractionProgress"]
 
 
 @dataclass(frozen=True)
-class Progress:
+class ExtractionProgress:
     """How far a run has come.
 
     Attributes:

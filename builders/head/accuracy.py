@@ -12,10 +12,10 @@ from spurious_imagenet.features.repeats import each_once, image_codes
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.head import LinearHead
 
-__all__ = ["Measured", "head_accuracy"]
+__all__ = ["HeadAccuracy", "head_accuracy"]
 
 
-class Measured(NamedTuple):
+class HeadAccuracy(NamedTuple):
     """How a head does on a store.
 
     Attributes:
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
     of: int
 
 
-def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> Measured:
+def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureStore) -> HeadAccuracy:
     """Measure how many of a store's images of the head's classes the head classifies rightly.
 
     Images of the same bytes and class count once.
@@ -49,4 +49,4 @@ def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureSt
     for part, here, rows in images.by_part(known):
         logits = head.logits(part.features()[rows])
         right += int((logits.argmax(axis=1) == label[known[here]]).sum())
-    return Measured(right / len(known), len(known), len(np.unique(label[known])), len(images))
+    return HeadAccuracy(right / len(known), len(known), len(np.unique(label[known])), len(images))

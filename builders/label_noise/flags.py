@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spurious_imagenet.builders.label_noise.config import FlagRule
-from spurious_imagenet.builders.label_noise.votes import Votes
+from spurious_imagenet.builders.label_noise.votes import ModelVotes
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["FLAGGED_SCHEMA", "flag_images", "suggestions"]
@@ -64,7 +64,7 @@ def suggestions(
 
 
 def flag_images(
-    images: pd.DataFrame, votes: Votes, rule: FlagRule, gaps: Mapping[str, float], names: Mapping[str, str]
+    images: pd.DataFrame, votes: ModelVotes, rule: FlagRule, gaps: Mapping[str, float], names: Mapping[str, str]
 ) -> pd.DataFrame:
     """List the images whose label may be wrong.
 

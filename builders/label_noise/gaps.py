@@ -14,7 +14,7 @@ from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, boot
 from spurious_imagenet.benchmark.metrics.gaps import extremes
 from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.benchmark.metrics.values import Interval
-from spurious_imagenet.builders.label_noise.votes import Votes
+from spurious_imagenet.builders.label_noise.votes import ModelVotes
 
 __all__ = ["Absorbed", "MeanGap", "mean_gaps"]
 
@@ -64,7 +64,13 @@ class MeanGap(BaseModel):
 
 
 def mean_gaps(
-    images: pd.DataFrame, votes: Votes, names: Mapping[str, str], *, k: int = 10, resamples: int = 1000, seed: int = 0
+    images: pd.DataFrame,
+    votes: ModelVotes,
+    names: Mapping[str, str],
+    *,
+    k: int = 10,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[tuple[MeanGap, ...], dict[str, int]]:
     """Measure each class's spurious gap, mean over models.
 
@@ -90,11 +96,13 @@ def mean_gaps(
     return tuple(sorted(gaps, key=lambda gap: (gap.gap, gap.class_id))), refused
 
 
-def _of(votes: Votes, rows: NDArray[np.intp]) -> Votes:
-    return Votes(votes.models, votes.predicted[rows], votes.log_odds[rows])
+def _of(votes: ModelVotes, rows: NDArray[np.intp]) -> ModelVotes:
+    return ModelVotes(votes.models, votes.predicted[rows], votes.log_odds[rows])
 
 
-def _gap_of(images: pd.DataFrame, votes: Votes, names: Mapping[str, str], k: int, resamples: int, seed: int) -> MeanGap:
+def _gap_of(
+    images: pd.DataFrame, votes: ModelVotes, names: Mapping[str, str], k: int, resamples: int, seed: int
+) -> MeanGap:
     class_id = str(images["class_id"].iloc[0])
     high, low = extremes(images["rank"].to_numpy(), images["sha256"].to_numpy(dtype=str), k, f"class {class_id}")
     correct = (votes.predicted == class_id).astype(np.float64)

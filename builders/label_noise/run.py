@@ -18,7 +18,7 @@ from spurious_imagenet.builders.label_noise.gaps import mean_gaps
 from spurious_imagenet.builders.label_noise.media import image_sources, read_images, references_of, write_review
 from spurious_imagenet.builders.label_noise.real import RealLabels, real_report
 from spurious_imagenet.builders.label_noise.report import LabelNoiseReport
-from spurious_imagenet.builders.label_noise.votes import Votes, ranked_images, read_predictions, votes_on
+from spurious_imagenet.builders.label_noise.votes import ModelVotes, ranked_images, read_predictions, votes_on
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.concepts.verdict_files import inert_cell
 from spurious_imagenet.datasets.rankings import Rankings
@@ -35,7 +35,7 @@ class _Found:
     """What was found, before it is written: the ranked images, what models say of them, the flagged ones, a report."""
 
     images: pd.DataFrame
-    votes: Votes
+    votes: ModelVotes
     flagged: pd.DataFrame
     report: LabelNoiseReport
 

@@ -18,14 +18,14 @@ from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.labels import LabelSpace
 
-__all__ = ["LEAST_PROBABILITY", "Votes", "ranked_images", "read_predictions", "votes_on"]
+__all__ = ["LEAST_PROBABILITY", "ModelVotes", "ranked_images", "read_predictions", "votes_on"]
 
 #: Probabilities below this count as this: what float32 makes of a smaller one is rounding.
 LEAST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
-class Votes:
+class ModelVotes:
     """What the models say of n images.
 
     Attributes:
@@ -80,7 +80,7 @@ def ranked_images(rankings: Rankings) -> pd.DataFrame:
     return own.reset_index(drop=True)
 
 
-def votes_on(images: pd.DataFrame, predictions: Mapping[str, Predictions]) -> Votes:
+def votes_on(images: pd.DataFrame, predictions: Mapping[str, Predictions]) -> ModelVotes:
     """Put the predictions of each model in the order of the images.
 
     Args:
@@ -104,7 +104,7 @@ def votes_on(images: pd.DataFrame, predictions: Mapping[str, Predictions]) -> Vo
             )
         predicted[:, column] = joined["predicted_id"]
         odds[:, column] = _log_odds(joined)
-    return Votes(tuple(predictions), predicted, odds)
+    return ModelVotes(tuple(predictions), predicted, odds)
 
 
 def _log_odds(rows: pd.DataFrame) -> NDArray[np.float64]:

@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spurious_imagenet.builders.mining.config import MineConfig
-from spurious_imagenet.builders.mining.miners import architecture_of, remember_voters, remembered_voters
 from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
 from spurious_imagenet.builders.mining.schema import CANDIDATES, CONCEPTS
 from spurious_imagenet.builders.mining.scoring import top_of_assigned
 from spurious_imagenet.builders.mining.select import Status, choose
+from spurious_imagenet.builders.mining.selection_models import architecture_of, remember_voters, remembered_voters
 from spurious_imagenet.builders.mining.votes import Voters, vote_columns
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.engine import Engine, LocalEngine
 from spurious_imagenet.errors import ConfigError, StoreError
 from spurious_imagenet.features.store import FeatureStore
@@ -216,7 +216,7 @@ def _votes(
 
 def _miners(config: MineConfig, root: Path, store: FeatureStore) -> list[dict[str, Any]]:
     made = store.config
-    scorer = Miner(
+    scorer = SelectionModel(
         model=made.model,
         role="scorer",
         weights_sha256=made.weights_sha256,

@@ -14,8 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from spurious_imagenet.builders.mining.config import MineConfig
-from spurious_imagenet.builders.mining.miners import architecture_of
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.builders.mining.selection_models import architecture_of
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import DataError, ModelError
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.models import Classifier, load_classifier
@@ -76,9 +76,9 @@ class Voters:
         return _Voter(classifier, runner)
 
     @staticmethod
-    def _described(classifier: Classifier) -> Miner:
+    def _described(classifier: Classifier) -> SelectionModel:
         spec, weights = classifier.spec, classifier.weights_sha256
-        return Miner(model=spec, role="voter", weights_sha256=weights, architecture=architecture_of(spec))
+        return SelectionModel(model=spec, role="voter", weights_sha256=weights, architecture=architecture_of(spec))
 
     def vote(self, images: pd.DataFrame) -> pd.DataFrame:
         """Run every model over some images.

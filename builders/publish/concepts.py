@@ -18,7 +18,7 @@ from spurious_imagenet.builders.publish.review import pseudonyms
 from spurious_imagenet.builders.publish.schema import wordnet_id
 from spurious_imagenet.builders.publish.tables import public_date
 from spurious_imagenet.concepts import ConceptBank, ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import DataError, StoreError
 
 __all__ = ["CONCEPTS", "VOTES", "ConceptFacts", "public_votes"]
@@ -95,7 +95,7 @@ class ConceptFacts:
         licences: Source of verdicts that are not one's own -> licence.
     """
 
-    scorer: Miner
+    scorer: SelectionModel
     verdicts: dict[str, ConceptVerdict] = field(default_factory=dict)
     bank: dict[str, dict[str, Any]] = field(default_factory=dict)
     boards: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class ConceptFacts:
     licences: dict[str, SourceLicence] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, config: PublishConfig, scorer: Miner, labelers: Sequence[str]) -> ConceptFacts:
+    def read(cls, config: PublishConfig, scorer: SelectionModel, labelers: Sequence[str]) -> ConceptFacts:
         """Read what there is.
 
         Args:
@@ -197,7 +197,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _demand_model(weights_sha256: str | None, scorer: Miner, what: str) -> None:
+def _demand_model(weights_sha256: str | None, scorer: SelectionModel, what: str) -> None:
     if weights_sha256 not in {None, scorer.weights_sha256}:
         raise StoreError(
             f"{what} is of concepts of a model with weights {str(weights_sha256)[:12]}, but the candidates are of "
@@ -205,13 +205,13 @@ def _demand_model(weights_sha256: str | None, scorer: Miner, what: str) -> None:
         )
 
 
-def _read_bank(path: str, scorer: Miner) -> dict[str, dict[str, Any]]:
+def _read_bank(path: str, scorer: SelectionModel) -> dict[str, dict[str, Any]]:
     bank = ConceptBank.load(path)
     _demand_model(bank.info.weights_sha256, scorer, f"bank {path}")
     return _by_id(bank.table)
 
 
-def _read_boards(folder: Path, scorer: Miner) -> dict[str, dict[str, Any]]:
+def _read_boards(folder: Path, scorer: SelectionModel) -> dict[str, dict[str, Any]]:
     table = _read_table(folder / "boards.parquet")
     if missing := {"concept_id", "png", "weights_sha256"} - set(table):
         raise DataError(f"{folder / 'boards.parquet'} lacks the columns {sorted(missing)}: expected a table of boards.")
@@ -221,7 +221,7 @@ def _read_boards(folder: Path, scorer: Miner) -> dict[str, dict[str, Any]]:
 
 
 def _read_verdicts(
-    config: PublishConfig, scorer: Miner, bank: Mapping[str, dict[str, Any]]
+    config: PublishConfig, scorer: SelectionModel, bank: Mapping[str, dict[str, Any]]
 ) -> dict[str, ConceptVerdict]:
     """Return what people said of each concept, from the file of verdicts or else from the bank."""
     if config.verdicts is None:

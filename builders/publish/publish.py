@@ -19,8 +19,8 @@ from typing import Any
 import pandas as pd
 
 from spurious_imagenet.builders.mining import read_candidates
-from spurious_imagenet.builders.mining.miners import read_miners
 from spurious_imagenet.builders.mining.select import Status
+from spurious_imagenet.builders.mining.selection_models import read_miners
 from spurious_imagenet.builders.publish.concepts import CONCEPTS, ConceptFacts
 from spurious_imagenet.builders.publish.config import PublishConfig
 from spurious_imagenet.builders.publish.finish import finish

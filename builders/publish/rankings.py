@@ -18,7 +18,7 @@ from spurious_imagenet.builders.publish.tables import copy_table, write_table
 from spurious_imagenet.builders.publish.versions import changelog, read_previous
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.data_cards.ranked_card import render_ranked_card
-from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, Miner
+from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, SelectionModel
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, RankingsInfo
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, sha256_file
@@ -57,7 +57,7 @@ def publish_rankings(config: RankingsConfig, out: str | Path) -> DatasetManifest
             files=tuple(files),
             counts=info.counts | {"concepts": sum(map(len, info.concepts.values()))},
             facts={} if info.judged is None else {"judged": info.judged.removesuffix(".")},
-            miners=(Miner(model=info.model, role="scorer", weights_sha256=info.weights_sha256),),
+            miners=(SelectionModel(model=info.model, role="scorer", weights_sha256=info.weights_sha256),),
             made_from={"rankings": sha256_file(source / "rankings.json"), "features": info.feature_config_sha256},
             changes=changelog(config, old, _counted(old, files)),
         )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.sensitivity.corruptions import Corruption
 
-__all__ = ["Agreement", "ConceptDrop", "ModelSensitivity", "RoleDrop", "SensitivityRecord"]
+__all__ = ["MaskAgreement", "ConceptDrop", "ModelSensitivity", "RoleDrop", "SensitivityRecord"]
 
 
 class ConceptDrop(BaseModel):
@@ -66,7 +66,7 @@ class ModelSensitivity(BaseModel):
     concepts: tuple[ConceptDrop, ...]
 
 
-class Agreement(BaseModel):
+class MaskAgreement(BaseModel):
     """How alike two models are in what they are sensitive to (SR Fig. 11)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,4 +98,4 @@ class SensitivityRecord(BaseModel):
     seed: int
     resamples: int
     models: tuple[ModelSensitivity, ...]
-    agreement: tuple[Agreement, ...]
+    agreement: tuple[MaskAgreement, ...]

@@ -22,7 +22,7 @@ from spurious_imagenet.benchmark.metrics.bootstrap import (
 from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS
 from spurious_imagenet.builders.sensitivity.masks import concept_roles
-from spurious_imagenet.builders.sensitivity.record import Agreement, ConceptDrop, ModelSensitivity, RoleDrop
+from spurious_imagenet.builders.sensitivity.record import ConceptDrop, MaskAgreement, ModelSensitivity, RoleDrop
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import UndefinedMetricError
 
@@ -129,12 +129,12 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def agreements(models: Iterable[ModelSensitivity]) -> list[Agreement]:
+def agreements(models: Iterable[ModelSensitivity]) -> list[MaskAgreement]:
     """Compare what each two models are sensitive to, for each corruption and over all (SR Fig. 11)."""
     return [_agreement(a, b, corruption) for a, b in combinations(models, 2) for corruption in ("all", *CORRUPTIONS)]
 
 
-def _agreement(a: ModelSensitivity, b: ModelSensitivity, corruption: Any) -> Agreement:
+def _agreement(a: ModelSensitivity, b: ModelSensitivity, corruption: Any) -> MaskAgreement:
     drops = [
         {(d.concept_id, d.corruption): d.drop for d in model.concepts if corruption in ("all", d.corruption)}
         for model in (a, b)
@@ -145,7 +145,7 @@ def _agreement(a: ModelSensitivity, b: ModelSensitivity, corruption: Any) -> Agr
         r = correlation([drops[0][key] for key in shared], [drops[1][key] for key in shared])
     except UndefinedMetricError as error:
         reason = str(error)
-    return Agreement(
+    return MaskAgreement(
         first=a.name,
         second=b.name,
         corruption=corruption,

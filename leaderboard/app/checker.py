@@ -21,7 +21,7 @@ from spurious_imagenet.leaderboard.submission.problems import Limits
 from spurious_imagenet.leaderboard.worker.asking import model_request
 from spurious_imagenet.leaderboard.worker.queue import Queue
 
-__all__ = ["Checker", "CheckerConfig", "Outcome"]
+__all__ = ["Checker", "CheckerConfig", "CheckOutcome"]
 
 _NOT_TAKEN = "the board could not take it, and its keeper's log says why: try again later."
 
@@ -44,7 +44,7 @@ class CheckerConfig:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """What became of what was handed in.
 
     Attributes:
@@ -74,7 +74,7 @@ class Checker:
         self._process: Any = None
         self._pipe: Any = None
 
-    def submission(self, path: str | Path) -> Outcome:
+    def submission(self, path: str | Path) -> CheckOutcome:
         """Check a file, and if nothing is wrong add it to the board and score it.
 
         The same submission again gives the same entry. An entry that is stored but not scored, as after a kill, is
@@ -82,7 +82,7 @@ class Checker:
         """
         return self._take({"submission": str(path)})
 
-    def request(self, fields: dict[str, Any]) -> Outcome:
+    def request(self, fields: dict[str, Any]) -> CheckOutcome:
         """Ask for a model to be run; ``fields`` are those of a request."""
         return self._take({"request": fields})
 
@@ -102,21 +102,21 @@ class Checker:
         with self._lock:
             self._running()
 
-    def _take(self, what: dict[str, Any]) -> Outcome:
+    def _take(self, what: dict[str, Any]) -> CheckOutcome:
         with self._lock:
             pipe = self._running()
             try:
                 pipe.send_bytes(json.dumps(what).encode())
                 if pipe.poll(self.config.seconds):
                     answer = json.loads(pipe.recv_bytes())  # JSON: what a broken process sends is data, never code
-                    return Outcome(**answer | {"sentences": tuple(answer["sentences"])})
+                    return CheckOutcome(**answer | {"sentences": tuple(answer["sentences"])})
             except (EOFError, OSError):
                 code = self._end()
                 said = "it cannot be checked: reading it ended the process that checks submissions."
-                return Outcome(None, (said,), log=f"the checking process ended with the code {code}: {what}")
+                return CheckOutcome(None, (said,), log=f"the checking process ended with the code {code}: {what}")
             self._end()
             said = f"checking it took more than the {self.config.seconds:g} seconds that are allowed."
-            return Outcome(None, (said,), log=f"{said} {what}")
+            return CheckOutcome(None, (said,), log=f"{said} {what}")
 
     def _running(self) -> Any:
         if self._process is None or not self._process.is_alive():
@@ -151,38 +151,38 @@ def _serve(url: str, options: dict[str, Any], config: CheckerConfig, pipe: Conne
         pipe.send_bytes(json.dumps(asdict(_taken(store, config, what))).encode())
 
 
-def _taken(store: Store, config: CheckerConfig, what: dict[str, Any]) -> Outcome:
+def _taken(store: Store, config: CheckerConfig, what: dict[str, Any]) -> CheckOutcome:
     try:
         if "submission" in what:
             return _add(store, what["submission"], config.limits)
         return _ask(store, what["request"], config.waiting)
     except SpuriousImagenetError as error:
-        return Outcome(None, tuple(str(error).splitlines()))
+        return CheckOutcome(None, tuple(str(error).splitlines()))
     except MemoryError:
-        return Outcome(None, ("checking it needs more memory than the board allows.",))
+        return CheckOutcome(None, ("checking it needs more memory than the board allows.",))
     except Exception:
-        return Outcome(None, (_NOT_TAKEN,), log=traceback.format_exc())
+        return CheckOutcome(None, (_NOT_TAKEN,), log=traceback.format_exc())
 
 
-def _add(store: Store, path: str, limits: Limits) -> Outcome:
+def _add(store: Store, path: str, limits: Limits) -> CheckOutcome:
     version = store.version()
     checked = check_submission(path, version, limits)
     if checked.submission is None:
-        return Outcome(None, tuple(str(problem) for problem in checked.problems))
+        return CheckOutcome(None, tuple(str(problem) for problem in checked.problems))
     entry = store.add(checked.submission)
     score_under(store, entry, version.info.version)
-    return Outcome(entry.id, tuple(str(warning) for warning in checked.warnings))
+    return CheckOutcome(entry.id, tuple(str(warning) for warning in checked.warnings))
 
 
-def _ask(store: Store, fields: dict[str, Any], most: int) -> Outcome:
+def _ask(store: Store, fields: dict[str, Any], most: int) -> CheckOutcome:
     wanted, queue = model_request(fields), Queue(store.place)
     waiting = [q for q in queue.all() if q.outcome is None]
     if len(waiting) >= most and all(q.request.id != wanted.id for q in waiting):
-        return Outcome(
+        return CheckOutcome(
             None, (f"{len(waiting)} requests wait already: try again when workers have run some.",), busy=True
         )
     queued = queue.add(wanted)
     became = queued.outcome
     if became is not None and became.entry is not None:
-        return Outcome(queued.request.id, (f"it was run before: entry {became.entry[:12]}.",))
-    return Outcome(queued.request.id, ())
+        return CheckOutcome(queued.request.id, (f"it was run before: entry {became.entry[:12]}.",))
+    return CheckOutcome(queued.request.id, ())

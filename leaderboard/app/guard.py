@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from spurious_imagenet.leaderboard.app.limits import Asgi, Message, Receive, Scope, Send, TokenBucket, too_many_uploads
-from spurious_imagenet.leaderboard.app.progress import Progress
+from spurious_imagenet.leaderboard.app.progress import SubmissionProgress
 from spurious_imagenet.leaderboard.app.uploads import HANDED_IN, Uploads
 
 __all__ = ["FieldKind", "SubmitGuard"]
@@ -79,7 +79,7 @@ class SubmitGuard:
         self, app: Asgi, uploads: Uploads, forms: Mapping[int, Sequence[FieldKind]], rate: TokenBucket
     ) -> None:
         self.app, self.uploads, self.forms, self.rate = app, uploads, forms, rate
-        self._progress = Progress()
+        self._progress = SubmissionProgress()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what concerns files; let the app behind answer the rest."""

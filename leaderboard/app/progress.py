@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from spurious_imagenet.leaderboard.app.limits import Message, Receive
 
-__all__ = ["Arriving", "Progress"]
+__all__ = ["Arriving", "SubmissionProgress"]
 
 _NAME = re.compile(rb'filename="([^"\r\n]{1,500})"')
 _START, _EVERY = 3.0, 0.1  # seconds
@@ -47,7 +47,7 @@ class Arriving:
         return counted
 
 
-class Progress:
+class SubmissionProgress:
     """The uploads that arrive, by the names that their pages gave them."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from spurious_imagenet.leaderboard.app.checker import Checker, CheckerConfig, Outcome
+from spurious_imagenet.leaderboard.app.checker import Checker, CheckerConfig, CheckOutcome
 from spurious_imagenet.leaderboard.app.limits import TokenBucket
 from spurious_imagenet.leaderboard.store.store import Store
 
@@ -41,29 +41,29 @@ class Receiver:
         self._most = requests_an_hour
         threading.Thread(target=checkers[0].start, daemon=True).start()
 
-    def submission(self, path: str | Path) -> Outcome:
+    def submission(self, path: str | Path) -> CheckOutcome:
         """Check a file, and if nothing is wrong add it to the board."""
         return self._with_checker(lambda checker: checker.submission(path))
 
-    def handed_in(self, file: IO[bytes]) -> Outcome:
+    def handed_in(self, file: IO[bytes]) -> CheckOutcome:
         """Check an open file, and if nothing is wrong add it to the board; the file is closed."""
         with place_for_one() as path:
             with file, path.open("xb") as copy:
                 shutil.copyfileobj(file, copy)
             return self.submission(path)
 
-    def request(self, fields: dict[str, Any], client: str) -> Outcome:
+    def request(self, fields: dict[str, Any], client: str) -> CheckOutcome:
         """Ask for a model with published weights to be run; empty fields count as left out."""
         if not self._requests.take(client):
             said = f"too many requests from one address: expected at most {self._most} an hour."
-            return Outcome(None, (said,), busy=True)
+            return CheckOutcome(None, (said,), busy=True)
         return self._with_checker(lambda checker: checker.request(fields))
 
-    def _with_checker(self, take: Callable[[Checker], Outcome]) -> Outcome:
+    def _with_checker(self, take: Callable[[Checker], CheckOutcome]) -> CheckOutcome:
         try:
             checker = self._free.get_nowait()
         except queue.Empty:
-            return Outcome(None, (_BUSY,), busy=True)
+            return CheckOutcome(None, (_BUSY,), busy=True)
         try:
             outcome = take(checker)
         finally:

@@ -19,7 +19,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.leaderboard.app.checker import CheckerConfig, Outcome
+from spurious_imagenet.leaderboard.app.checker import CheckerConfig, CheckOutcome
 from spurious_imagenet.leaderboard.app.guard import SubmitGuard
 from spurious_imagenet.leaderboard.app.limits import Asgi, Gate, GateLimits
 from spurious_imagenet.leaderboard.app.live import LiveSite
@@ -170,7 +170,7 @@ def _add_api(app: FastAPI, receiver: Receiver) -> None:
         return _answer(outcome)
 
 
-def _answer(outcome: Outcome) -> JSONResponse:
+def _answer(outcome: CheckOutcome) -> JSONResponse:
     if outcome.id is None:
         return JSONResponse({"entry": None, "problems": outcome.sentences}, 503 if outcome.busy else 422)
     return JSONResponse({"entry": outcome.id, "page": f"models/{outcome.id}.html", "remarks": outcome.sentences})

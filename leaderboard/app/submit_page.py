@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.leaderboard.app.checker import Outcome
+from spurious_imagenet.leaderboard.app.checker import CheckOutcome
 from spurious_imagenet.leaderboard.app.guard import FieldKind
 from spurious_imagenet.leaderboard.app.uploads import HANDED_IN
 from spurious_imagenet.process_state import environment
@@ -32,8 +32,8 @@ _OPTIONAL = ("link", "architecture", "notes")
 
 def mount_submit_page(
     app: FastAPI,
-    submit: Callable[[IO[bytes]], Outcome],
-    request: Callable[[dict[str, Any], str], Outcome] | None,
+    submit: Callable[[IO[bytes]], CheckOutcome],
+    request: Callable[[dict[str, Any], str], CheckOutcome] | None,
     *,
     name: str,
     upload: int,
@@ -96,7 +96,7 @@ def _mount(gr: Any, app: FastAPI, page: Any, upload: int) -> None:
     page.has_launched = True  # so that gradio checks paths too, every one of which is blocked
 
 
-def _submission_form(gr: Any, receive: Callable[[IO[bytes]], Outcome], upload: int) -> None:
+def _submission_form(gr: Any, receive: Callable[[IO[bytes]], CheckOutcome], upload: int) -> None:
     gr.Markdown(
         f"Upload the zip that `spurious submit make` wrote (at most {upload / (1 << 20):.0f} MiB). It is checked "
         "as `spurious submit check` does, scored from its predictions, and added to the board at once."
@@ -119,7 +119,7 @@ def _submission_form(gr: Any, receive: Callable[[IO[bytes]], Outcome], upload: i
     )
 
 
-def _request_form(gr: Any, ask: Callable[[dict[str, Any], str], Outcome]) -> None:
+def _request_form(gr: Any, ask: Callable[[dict[str, Any], str], CheckOutcome]) -> None:
     gr.Markdown(
         "# Or ask for a published model\n\nA worker of the board runs a model whose weights "
         "timm, OpenCLIP or the Hub publish, and the entry counts as "
@@ -162,22 +162,22 @@ def _request_form(gr: Any, ask: Callable[[dict[str, Any], str], Outcome]) -> Non
     )  # fmt: skip
 
 
-def _said(gr: Any, outcome: Outcome, accepted: str) -> tuple[Any, Any]:
+def _said(gr: Any, outcome: CheckOutcome, accepted: str) -> tuple[Any, Any]:
     text, done = "\n".join(outcome.sentences), outcome.id is not None
     label = "Remarks" if done else f"{len(outcome.sentences)} problem(s)"
     said = accepted if done else "### Refused\n\nNothing was added. What is wrong:"
     return gr.Markdown(said, visible=True), gr.Textbox(text, label=label, visible=bool(text))
 
 
-def _received(receive: Callable[[IO[bytes]], Outcome], file: IO[bytes] | None) -> Outcome:
+def _received(receive: Callable[[IO[bytes]], CheckOutcome], file: IO[bytes] | None) -> CheckOutcome:
     if file is None:
-        return Outcome(None, ("no file was uploaded: expected a zip.",))
+        return CheckOutcome(None, ("no file was uploaded: expected a zip.",))
     return _caught(lambda: receive(file))
 
 
-def _caught(take: Callable[[], Outcome]) -> Outcome:
+def _caught(take: Callable[[], CheckOutcome]) -> CheckOutcome:
     try:
         return take()
     except Exception:
         _LOG.exception("something could not be taken")
-        return Outcome(None, ("the board could not take it, and its keeper's log says why: try again later.",))
+        return CheckOutcome(None, ("the board could not take it, and its keeper's log says why: try again later.",))

@@ -7,7 +7,7 @@ from typing import Any
 
 from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.benchmark.metrics.values import Interval
-from spurious_imagenet.benchmark.report.tables import Cell, Table
+from spurious_imagenet.benchmark.report.tables import Cell, ReportTable
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages.board import VersionBoard
 from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner, Score
@@ -110,7 +110,7 @@ def csv_table(board: VersionBoard) -> bytes:
     rows = table_rows(board)
     columns = tuple(rows[0]) if rows else ("id", "model")
     cells: tuple[tuple[Cell, ...], ...] = tuple(tuple(row[c] for c in columns) for row in rows)
-    return Table("", columns, cells).csv().encode()
+    return ReportTable("", columns, cells).csv().encode()
 
 
 def _without(score: Score) -> tuple[LeftOutMiner | None, str]:

@@ -12,12 +12,12 @@ from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstra
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner
 
-__all__ = ["Votes"]
+__all__ = ["SelectionVotes"]
 
 Mask = NDArray[np.bool_]
 
 
-class Votes:
+class SelectionVotes:
     """Which models took each spurious image for its class.
 
     An image is kept without some models if the others that took it for its class are still ``min_agree``. That undoes

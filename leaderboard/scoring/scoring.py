@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
 from spurious_imagenet.benchmark.evaluation.record import ClassRecord
 from spurious_imagenet.benchmark.evaluation.summary import summarise_resampled
-from spurious_imagenet.benchmark.metrics.draws import Draws
+from spurious_imagenet.benchmark.metrics.resamples import BootstrapResamples
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.entry import Entry
-from spurious_imagenet.leaderboard.scoring.kin import relations
-from spurious_imagenet.leaderboard.scoring.leave_out import Votes
+from spurious_imagenet.leaderboard.scoring.leave_out import SelectionVotes
+from spurious_imagenet.leaderboard.scoring.related import relations
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.version import BenchmarkVersion
 
@@ -57,10 +57,12 @@ class _Scorer:
 
     def __init__(self, version: BenchmarkVersion) -> None:
         self.version, info = version, version.info
-        self.draws = Draws(info.resamples, info.seed, _KEPT_BYTES)
+        self.draws = BootstrapResamples(info.resamples, info.seed, _KEPT_BYTES)
         images = _sorted(version.images)
         self.images = images[_KEYS]
-        self.votes = None if info.min_agree is None else Votes(images[images["side"] == "spurious"], info.min_agree)
+        self.votes = (
+            None if info.min_agree is None else SelectionVotes(images[images["side"] == "spurious"], info.min_agree)
+        )
 
     def score(self, entry: Entry, predictions: Predictions) -> ScoredEntry:
         info, ordered = self.version.info, self._checked(entry, predictions)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Entry
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import (
     Broken,
     canonical_predictions,
@@ -36,7 +36,7 @@ def predictions_path(entry_id: str) -> str:
     return f"entries/{entry_id[:2]}/{entry_id}.predictions.parquet"
 
 
-def write_entry(place: Place, submission: Submission, received: str) -> tuple[Entry, bool]:
+def write_entry(place: ObjectStore, submission: Submission, received: str) -> tuple[Entry, bool]:
     """Write an entry, or what a killed writer left out of it; one that is there stays as it is.
 
     Returns:
@@ -76,7 +76,7 @@ def parse_entry(path: str, data: bytes) -> Entry | Broken:
     return entry
 
 
-def read_submitted(place: Place, entry: Entry) -> pa.Table | Broken:
+def read_submitted(place: ObjectStore, entry: Entry) -> pa.Table | Broken:
     """Read an entry's predictions, as they were written."""
     path = predictions_path(entry.id)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.datasets.manifest import DatasetManifest, Miner, manifest_of
+from spurious_imagenet.datasets.manifest import DatasetManifest, SelectionModel, manifest_of
 from spurious_imagenet.datasets.spurious import SpuriousDataset, open_dataset
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA
@@ -85,14 +85,16 @@ class PublishedDataset:
         return _bytes(self.table[row]["image"])
 
     @cached_property
-    def miners(self) -> tuple[Miner, ...]:
+    def miners(self) -> tuple[SelectionModel, ...]:
         """The models that chose the images; of older datasets the weights are not known."""
         if self.manifest is not None:
             return self.manifest.miners
         if "models" not in self.table.column_names or not self.table[0]["models"]:
             return ()
         names = [m["model"] for m in self.table.select_columns(["models"])[0]["models"]]
-        return tuple(Miner(model=name, role="voter" if place else "scorer") for place, name in enumerate(names))
+        return tuple(
+            SelectionModel(model=name, role="voter" if place else "scorer") for place, name in enumerate(names)
+        )
 
     def concept_names(self) -> dict[str, str]:
         """Return what people call the concepts, where they do."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import Broken, json_bytes, sha256_bytes
 from spurious_imagenet.tensors import SafetensorError, dump_arrays, parse_arrays
 
@@ -33,7 +33,7 @@ class StoredScore(BaseModel):
     resampled_sha256: Sha256
 
 
-def write_score(place: Place, scored: ScoredEntry) -> None:
+def write_score(place: ObjectStore, scored: ScoredEntry) -> None:
     """Write a score, its resamples first; a score that is there stays as it is."""
     score = scored.score
     data = dump_arrays(scored.resampled, metadata={"score": _without_details(score).model_dump_json()})
@@ -45,7 +45,7 @@ def write_score(place: Place, scored: ScoredEntry) -> None:
     place.write_once(_path(score.version, score.entry), json_bytes(stored))
 
 
-def read_score(place: Place, entry: str, version: VersionName) -> ScoredEntry | None:
+def read_score(place: ObjectStore, entry: str, version: VersionName) -> ScoredEntry | None:
     """Read the whole score of an entry; None if it has none under this version.
 
     Raises:
@@ -68,12 +68,12 @@ def read_score(place: Place, entry: str, version: VersionName) -> ScoredEntry | 
     return ScoredEntry(stored.score, _arrays(data))
 
 
-def scored_ids(place: Place, version: VersionName) -> set[str]:
+def scored_ids(place: ObjectStore, version: VersionName) -> set[str]:
     """Return which entries have a score under a version."""
     return {PurePosixPath(f).stem for f in place.files(f"scores/{version}") if f.endswith(".json")}
 
 
-def read_summaries(place: Place, version: VersionName) -> Iterator[tuple[str, ScoredEntry | Broken]]:
+def read_summaries(place: ObjectStore, version: VersionName) -> Iterator[tuple[str, ScoredEntry | Broken]]:
     """Yield entries with their scores under a version, without what only an entry's own page shows.
 
     Classes, concepts, and the classes and the curve of gaps are empty: a whole score is a hundred times as large.
@@ -97,7 +97,7 @@ def read_summaries(place: Place, version: VersionName) -> Iterator[tuple[str, Sc
         yield wanted[path], _summary(path, data)
 
 
-def _named_file(place: Place, version: str, entry: str) -> str | None:
+def _named_file(place: ObjectStore, version: str, entry: str) -> str | None:
     try:
         stored = StoredScore.model_validate_json(place.read(_path(version, entry)))
     except (FileNotFoundError, ValueError):

@@ -33,7 +33,7 @@ from spurious_imagenet.leaderboard.store.entries import (
     read_submitted,
     write_entry,
 )
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import Broken, Withdrawal, json_bytes, now, sha256_bytes
 from spurious_imagenet.leaderboard.store.retired import without_retired
 from spurious_imagenet.leaderboard.store.scores import read_score, read_summaries, scored_ids, write_score
@@ -72,7 +72,7 @@ class Store:
         self, url: str | Path, *, create: bool = False, storage_options: Mapping[str, Any] | None = None
     ) -> None:
         self.url, self.storage_options = str(url), dict(storage_options or {})
-        self.place = Place(url, storage_options)
+        self.place = ObjectStore(url, storage_options)
         self._entries: dict[str, Entry] = {}
         self._broken: dict[str, str] = {}
         self._open_version = lru_cache(maxsize=_OPEN_VERSIONS)(partial(read_version, self.place))

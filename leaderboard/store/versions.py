@@ -16,7 +16,7 @@ from spurious_imagenet.datasets.manifest import VersionName
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import sha256_file
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import StoredVersion, json_bytes, parquet_bytes, sha256_bytes
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion
 
@@ -35,7 +35,7 @@ def version_order(name: str) -> tuple[int, ...]:
     return tuple(map(int, name.split(".")))
 
 
-def write_version(place: Place, version: BenchmarkVersion, pictures: Pictures = ()) -> None:
+def write_version(place: ObjectStore, version: BenchmarkVersion, pictures: Pictures = ()) -> None:
     """Write a version: its tables first, and last the file that makes it part of the store.
 
     Raises:
@@ -65,7 +65,7 @@ def write_version(place: Place, version: BenchmarkVersion, pictures: Pictures = 
         raise StoreError(f"{place.name} has another version {info.version} already: expected a new version's name.")
 
 
-def read_stored_version(place: Place, name: VersionName) -> StoredVersion:
+def read_stored_version(place: ObjectStore, name: VersionName) -> StoredVersion:
     """Read what a version is made of.
 
     Raises:
@@ -80,7 +80,7 @@ def read_stored_version(place: Place, name: VersionName) -> StoredVersion:
         raise StoreError(f"{place.name}: {path} cannot be read: {' '.join(str(error).split())[:200]}.") from error
 
 
-def read_version(place: Place, name: VersionName) -> BenchmarkVersion:
+def read_version(place: ObjectStore, name: VersionName) -> BenchmarkVersion:
     """Read a version.
 
     Raises:
@@ -95,7 +95,7 @@ def read_version(place: Place, name: VersionName) -> BenchmarkVersion:
     return BenchmarkVersion(stored.info, images, rankings)
 
 
-def read_pictures(place: Place, versions: Sequence[VersionName], keys: Sequence[str]) -> dict[str, bytes]:
+def read_pictures(place: ObjectStore, versions: Sequence[VersionName], keys: Sequence[str]) -> dict[str, bytes]:
     """Read some pictures of versions, the last one first, without reading the others; keys that all lack are left out.
 
     Raises:
@@ -108,7 +108,7 @@ def read_pictures(place: Place, versions: Sequence[VersionName], keys: Sequence[
     return found
 
 
-def _own_pictures(place: Place, stored: StoredVersion, keys: Sequence[str]) -> dict[str, bytes]:
+def _own_pictures(place: ObjectStore, stored: StoredVersion, keys: Sequence[str]) -> dict[str, bytes]:
     if "pictures" not in stored.files:
         return {}
     path = _path(stored.info.version, stored.files["pictures"])
@@ -130,7 +130,7 @@ def _write_pictures(path: Path, pictures: Pictures) -> int:
     return rows
 
 
-def _read_table(place: Place, stored: StoredVersion, name: str) -> pd.DataFrame:
+def _read_table(place: ObjectStore, stored: StoredVersion, name: str) -> pd.DataFrame:
     path = _path(stored.info.version, stored.files[name])
     try:
         data = place.read(path)

@@ -30,11 +30,11 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.io import canonical_json
 from spurious_imagenet.leaderboard.entry import ShortText
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import json_bytes
 from spurious_imagenet.leaderboard.submission.text import text_refusal
 
-__all__ = ["Claim", "ModelRequest", "Outcome", "Queue", "Queued"]
+__all__ = ["Claim", "ModelRequest", "RunOutcome", "Queue", "Queued"]
 
 _CLAIM = re.compile(r"requests/([0-9a-f]{64})\.claim-(\d+)\.json")
 #: Workers that may stop while they run a request, before it counts as the request's fault.
@@ -88,7 +88,7 @@ class Claim(BaseModel):
     """Seconds since 1970, by the worker's clock: from then on others may take the request."""
 
 
-class Outcome(BaseModel):
+class RunOutcome(BaseModel):
     """What became of a request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,7 +116,7 @@ class Queued:
     request: ModelRequest
     claim: Claim | None
     claims: int
-    outcome: Outcome | None
+    outcome: RunOutcome | None
 
     def state(self, now: float) -> Literal["waiting", "running", "done", "failed"]:
         """Say in a word where it stands at a time, seconds since 1970."""
@@ -136,7 +136,7 @@ class Queue:
         worker: Name of this worker.
     """
 
-    place: Place
+    place: ObjectStore
     lease: float = 600
     clock: Callable[[], float] = time.time
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -210,14 +210,14 @@ class Queue:
             done.set()
             thread.join()
 
-    def finish(self, queued: Queued, *, entry: str | None = None, reason: str | None = None) -> Outcome:
+    def finish(self, queued: Queued, *, entry: str | None = None, reason: str | None = None) -> RunOutcome:
         """Say what became of a request; what was said first stays."""
         now = datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="seconds")
-        outcome = Outcome(request=queued.request.id, time=now, entry=entry, reason=reason)
+        outcome = RunOutcome(request=queued.request.id, time=now, entry=entry, reason=reason)
         path = _outcome_path(queued.request.id)
         if self.place.write_once(path, json_bytes(outcome)):
             return outcome
-        return Outcome.model_validate_json(self.place.read(path))
+        return RunOutcome.model_validate_json(self.place.read(path))
 
     def _claim(self, request_id: str, number: int) -> bool:
         claim = Claim(request=request_id, worker=self.worker, expires=self.clock() + self.lease)
@@ -230,7 +230,7 @@ class Queue:
         found = dict(self.place.read_many(paths))
         try:
             request = ModelRequest.model_validate_json(found[paths[0]])
-            outcome = Outcome.model_validate_json(found[paths[1]]) if paths[1] in found else None
+            outcome = RunOutcome.model_validate_json(found[paths[1]]) if paths[1] in found else None
             claim = Claim.model_validate_json(found[paths[-1]]) if claims else None
         except (KeyError, ValueError):
             return None

@@ -16,7 +16,7 @@ from spurious_imagenet.leaderboard.store.rescore import score_under
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.submission.check import check_submission
 from spurious_imagenet.leaderboard.submission.make import make_submission
-from spurious_imagenet.leaderboard.worker.queue import ModelRequest, Outcome, Queue, Queued
+from spurious_imagenet.leaderboard.worker.queue import ModelRequest, Queue, Queued, RunOutcome
 from spurious_imagenet.leaderboard.worker.specs import load_public
 
 __all__ = ["Workplace", "run_request", "work"]
@@ -45,7 +45,7 @@ class Workplace:
     workers: int | None = None
 
 
-def work(queue: Queue, store: Store, workplace: Workplace) -> Iterator[tuple[Queued, Outcome]]:
+def work(queue: Queue, store: Store, workplace: Workplace) -> Iterator[tuple[Queued, RunOutcome]]:
     """Run requests one after another until none waits.
 
     A request that cannot be run fails with its reason, and the next one is taken; what the machine cannot do, such as

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, Progress, extract_features
+from spurious_imagenet.builders.features import ExtractionProgress, FeaturesConfig, FeaturesResult, extract_features
 from spurious_imagenet.cli.options import (
     Backend,
     Device,
@@ -76,7 +76,7 @@ def command(
     with progress_bar("shards") as bar:
         task = bar.add_task("features", total=None, note="")
 
-        def show(p: Progress) -> None:
+        def show(p: ExtractionProgress) -> None:
             rate = p.images / p.seconds if p.seconds > 0 else 0.0
             note = f"{p.images} img, {rate:.0f} img/s, {p.rejects} rejected"
             bar.update(task, completed=p.shards_done, total=p.shards, note=note)

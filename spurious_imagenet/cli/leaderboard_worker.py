@@ -15,7 +15,7 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.worker.asking import model_request
-from spurious_imagenet.leaderboard.worker.queue import Outcome, Queue, Queued
+from spurious_imagenet.leaderboard.worker.queue import Queue, Queued, RunOutcome
 
 __all__ = ["request", "requests", "verify", "worker"]
 
@@ -136,7 +136,7 @@ def _state(queued: Queued) -> str:
     return queued.state(time.time())
 
 
-def _became(outcome: Outcome) -> str:
+def _became(outcome: RunOutcome) -> str:
     return f"entry {outcome.entry[:12]}" if outcome.entry is not None else f"failed: {outcome.reason}"
 
 

@@ -75,7 +75,7 @@ def _at_hand(
         return evidence
     # These take seconds to import, and the dataset alone is traced without them.
     from spurious_imagenet.builders.mining.candidates import read_candidates
-    from spurious_imagenet.builders.mining.miners import read_miners
+    from spurious_imagenet.builders.mining.selection_models import read_miners
     from spurious_imagenet.builders.publish.schema import public_spec
     from spurious_imagenet.models import load_classifier
 

@@ -10,7 +10,12 @@ import typer
 
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.mitigation.tuning import Tuning, tune, write_tuning
-from spurious_imagenet.benchmark.mitigation.tuning_record import Change, MethodRecord, TuningConfig, TuningRecord
+from spurious_imagenet.benchmark.mitigation.tuning_record import (
+    AccuracyChange,
+    MethodRecord,
+    TuningConfig,
+    TuningRecord,
+)
 from spurious_imagenet.cli.options import Device, MaxLabelProblems, progress_bar, say_labels, validated
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.cli.tables import Sheet
@@ -130,7 +135,7 @@ def _stops(m: MethodRecord) -> str:
     return f"{said}, after {min(steps)} to {max(steps)}"
 
 
-def _sides(change: Change) -> tuple[str, str]:
+def _sides(change: AccuracyChange) -> tuple[str, str]:
     before, after = (f"{e.value:.1%}\n{_shown(e.interval)}" for e in (change.before, change.after))
     return before, after
 

@@ -17,7 +17,7 @@ __all__ = [
     "Change",
     "DataFile",
     "DatasetManifest",
-    "Miner",
+    "SelectionModel",
     "RetiredImage",
     "VersionName",
     "hub_repository",
@@ -32,7 +32,7 @@ VersionName = Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Miner(BaseModel):
+class SelectionModel(BaseModel):
     """A model that took part in choosing the images; entries that are its kin must be marked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,7 +101,7 @@ class DatasetManifest(BaseModel):
     """What else the card says, such as the agreement of the labelers."""
     min_agree: int | None = None
     """How many of the miners had to take an image for its class; each image may have more votes."""
-    miners: tuple[Miner, ...] = ()
+    miners: tuple[SelectionModel, ...] = ()
     made_from: dict[str, str] = {}
     """What it was made from -> hash."""
     retired: tuple[RetiredImage, ...] = ()

@@ -13,11 +13,11 @@ from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import atomic_directory, canonical_json
 from spurious_imagenet.planted.check import CueAuc, MinedPurity
 
-__all__ = ["Bars", "CheckReport", "PairResult", "check_report"]
+__all__ = ["FoundBars", "CheckReport", "PairResult", "check_report"]
 
 
 @dataclass(frozen=True)
-class Bars:
+class FoundBars:
     """What a run over a planted world must reach.
 
     Attributes:
@@ -63,7 +63,7 @@ class CheckReport:
     """All pairs against the bars."""
 
     pairs: tuple[PairResult, ...]
-    bars: Bars = Bars()
+    bars: FoundBars = FoundBars()
 
     @property
     def auc_share(self) -> float:
@@ -130,7 +130,7 @@ class CheckReport:
                 sheet.save(folder / "found.png")
 
 
-def check_report(found: Sequence[CueAuc], mined: Sequence[MinedPurity], bars: Bars = Bars()) -> CheckReport:
+def check_report(found: Sequence[CueAuc], mined: Sequence[MinedPurity], bars: FoundBars = FoundBars()) -> CheckReport:
     """Join what :func:`cue_auc` and :func:`mined_purity` say of each pair.
 
     Raises:

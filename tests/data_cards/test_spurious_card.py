@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from spurious_imagenet.data_cards import CardOptions, Sample, render_spurious_card
 from spurious_imagenet.data_cards.card import one_line
-from spurious_imagenet.datasets.manifest import Change, Miner
+from spurious_imagenet.datasets.manifest import Change, SelectionModel
 from spurious_imagenet.errors import DataError
 
 CC_BY = "https://creativecommons.org/licenses/by/2.0/"
@@ -181,7 +181,10 @@ def test_strangers_text_is_inert(tmp_path: Path, text: str) -> None:
         name=text,
         code_version=text,
         changes=(Change(version="1.2.3", text=text), Change(version="1.0.0", text="First.")),
-        miners=(Miner(model=text, role="scorer", architecture=text), Miner(model="timm:b", role="voter")),
+        miners=(
+            SelectionModel(model=text, role="scorer", architecture=text),
+            SelectionModel(model="timm:b", role="voter"),
+        ),
         facts={text: text},
         counts=COUNTS | {"classes": 2, text: 5},
     )
@@ -233,6 +236,6 @@ def test_features_say_nested_types() -> None:
 
 def test_odd_model_names_stay_code(tmp_path: Path) -> None:
     for i, model in enumerate(("file:a`b``c<script>.safetensors", "`", "timm:x\n# y")):
-        miners = (Miner(model=model, role="scorer"), Miner(model="timm:b", role="voter"))
+        miners = (SelectionModel(model=model, role="scorer"), SelectionModel(model="timm:b", role="voter"))
         body = parts(card(make_dataset(tmp_path / str(i), miners=miners)))[1]
         assert one_line(model) in [t.content for t in tokens(body) if t.type == "code_inline"]

@@ -23,7 +23,7 @@ from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, StoreConf
 from spurious_imagenet.io import sha256_file, write_json
 from spurious_imagenet.planted import PlantedTruth, TruePair
 from spurious_imagenet.planted.check import CueAuc, MinedPurity, cue_auc, mined_purity
-from spurious_imagenet.planted.report import Bars, check_report
+from spurious_imagenet.planted.report import FoundBars, check_report
 from spurious_imagenet.planted.world import TRUTH_SCHEMA
 
 PAIRS = (TruePair("c0", "grass", 0.6), TruePair("c1", "waves", 0.5))
@@ -185,7 +185,7 @@ def test_the_report_judges_both_shares() -> None:
     assert not check_report(_found(auc=0.94), pure).passed
     half = [CueAuc(PAIRS[0], "c0/2", 2, 0.95, (0.95,)), CueAuc(PAIRS[1], "c1/1", 1, 0.9, (0.9,))]
     assert check_report(half, pure).auc_share == 0.5
-    assert check_report(half, pure, Bars(share=0.5)).passed
+    assert check_report(half, pure, FoundBars(share=0.5)).passed
     impure = [MinedPurity(f.pair, f.concept_id, 10, 8) for f in _found()]
     assert not check_report(_found(), impure).passed
     with pytest.raises(DataError, match="not of the same components"):

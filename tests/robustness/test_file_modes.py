@@ -18,7 +18,7 @@ from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import atomic_directory, atomic_path, write_json
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.head_file import HeadFileInfo, save_head
 from spurious_imagenet.models.open_clip_models import save_open_clip
@@ -78,7 +78,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "json": lambda root: write_json(root / "a.json", {}),
     "predictions": lambda root: Predictions.from_rows([]).save(root / "p.parquet"),
     "a private file": _private,
-    "a board's store": lambda root: Place(str(root)).write_once("a/b.json", b"{}"),
+    "a board's store": lambda root: ObjectStore(str(root)).write_once("a/b.json", b"{}"),
 }
 
 

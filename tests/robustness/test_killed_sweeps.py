@@ -12,7 +12,7 @@ import pytest
 from evaluation_helpers import SPURIOUS, count_decodes, dataset_folder
 from helpers import labelled_shard, tree, weights_file
 
-from spurious_imagenet.benchmark.evaluation import outputs
+from spurious_imagenet.benchmark.evaluation import output_cache
 from spurious_imagenet.benchmark.evaluation.sweep import SweepConfig, SweepModel, run_sweep
 
 # A server that has imported torch once: each child starts in a moment, with no thread of this process in it.
@@ -28,7 +28,7 @@ SPAWN = multiprocessing.get_context("forkserver")
 
 
 def _sweep(config: SweepConfig) -> None:
-    outputs.PART_IMAGES = 32
+    output_cache.PART_IMAGES = 32
     run_sweep(config)
 
 
@@ -99,7 +99,7 @@ def test_a_sweep_decodes_each_image_once_a_model_and_transform(tmp_path: Path, m
     dataset_folder(tmp_path / "data", twice)
     labelled_shard(tmp_path / "val.tar", range(16))
     counted = count_decodes(monkeypatch)
-    monkeypatch.setattr(outputs, "PART_IMAGES", 1)
+    monkeypatch.setattr(output_cache, "PART_IMAGES", 1)
     config = _config(tmp_path, "out").model_copy(update={"resamples": 5})
     assert run_sweep(config).made == 10
     assert len(counted) == 16 + 12

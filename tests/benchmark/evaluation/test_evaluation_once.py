@@ -13,10 +13,10 @@ from helpers import CLASSES, jpeg, labelled_shard, spread_weights_file, weights_
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from spurious_imagenet import evaluate, load_classifier
-from spurious_imagenet.benchmark.evaluation import outputs
+from spurious_imagenet.benchmark.evaluation import output_cache
 from spurious_imagenet.benchmark.evaluation.evaluate import measure, short_name
+from spurious_imagenet.benchmark.evaluation.forward_cache import EvalOptions
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
-from spurious_imagenet.benchmark.evaluation.passes import Measuring
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
 from spurious_imagenet.datasets.spurious import SpuriousDataset
@@ -73,7 +73,7 @@ def test_protocols_share_a_transform_that_is_the_same(
     classifier = classifier.with_preprocess(classifier.preprocess.model_copy(update={"interpolation": "bicubic"}))
     counted = count_decodes(monkeypatch)
     wanted = {Protocol.PAPER: [], Protocol.STANDARD: []}
-    how = Measuring(outputs=tmp_path, backend="eager", resamples=10)
+    how = EvalOptions(outputs=tmp_path, backend="eager", resamples=10)
     records = measure(classifier, SpuriousDataset(spurious_dataset()), str(world[1]), how, wanted, name="m")
     assert sorted(counted.values()) == [1] * 12 + [2] * 40
     assert len(list(tmp_path.iterdir())) == 2
@@ -174,7 +174,7 @@ def test_gaps_are_those_of_the_predictions(world: tuple[str, Path], tmp_path: Pa
 def test_a_run_that_breaks_off_keeps_its_chunks(
     world: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "PART_IMAGES", 32)
+    monkeypatch.setattr(output_cache, "PART_IMAGES", 32)
     broken = [*SPURIOUS[:-1], (*SPURIOUS[-1][:2], b"no image")]
     how = {"backend": "eager", "protocol": "standard"}
     plain = evaluate(world[0], spurious_dataset(), world[1], outputs=tmp_path / "plain", **how)

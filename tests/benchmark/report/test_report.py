@@ -18,7 +18,7 @@ from spurious_imagenet.benchmark.report import write_report
 from spurious_imagenet.benchmark.report.comparison import compare_group
 from spurious_imagenet.benchmark.report.groups import group_records, load_measured
 from spurious_imagenet.benchmark.report.reported import reported_papers
-from spurious_imagenet.benchmark.report.tables import Table, model_table
+from spurious_imagenet.benchmark.report.tables import ReportTable, model_table
 from spurious_imagenet.benchmark.report.words import mitigation_words, name_list, short_source, signed
 from spurious_imagenet.cli import app
 from spurious_imagenet.errors import DataError, StoreError
@@ -136,7 +136,7 @@ def test_tables_run_nothing(written: Path) -> None:
 
 
 def test_a_table_says_what_has_no_value() -> None:
-    table = Table("c", ("a", "b", "d"), ((None, True, -0.25), (1.5, False, 3)))
+    table = ReportTable("c", ("a", "b", "d"), ((None, True, -0.25), (1.5, False, 3)))
     assert table.csv() == "a,b,d\n,True,-0.25\n1.5,False,3\n"
     assert "| – | yes | -0.250 |" in table.markdown()
     assert "-- & yes & -0.250" in table.latex()

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from spurious_imagenet.benchmark.report.groups import Group, Measured
+from spurious_imagenet.benchmark.report.groups import Group, MeasuredModel
 from spurious_imagenet.benchmark.report.thumbnails import PER_STRIP, SIDE, choose_images, thumbnail, with_pictures
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
@@ -58,7 +58,7 @@ def group_of(val: Path, models: int = 3) -> Group:
         table = pd.DataFrame(rows, columns=columns).assign(name="", top5_id=None, top5_probability=None)
         classes = tuple(SimpleNamespace(class_id=c, class_name=c) for c in CLASSES)
         record = SimpleNamespace(mitigation=None, classes=classes, label_space="custom")
-        members.append(Measured(record, Predictions(table), f"m{m}"))
+        members.append(MeasuredModel(record, Predictions(table), f"m{m}"))
     return Group(tuple(members))
 
 
@@ -97,7 +97,7 @@ def test_few_spurious_images_are_never_in_both_strips(val: Path) -> None:
     for m in group.members:
         table = m.predictions.table
         some = table[(table["side"] == "validation") | table["sha256"].isin(kept) | (table["class_id"] == "n02")]
-        members.append(Measured(m.record, Predictions(some), m.label))
+        members.append(MeasuredModel(m.record, Predictions(some), m.label))
     top, low, _ = choose_images(Group(tuple(members)))["n01"]
     assert len(top.images) == 2
     assert len(low.images) == 1

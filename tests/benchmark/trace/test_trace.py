@@ -22,9 +22,9 @@ from spurious_imagenet.benchmark.trace.trace import trace, trace_row
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.mining.candidates import read_candidates
-from spurious_imagenet.builders.mining.miners import read_miners
+from spurious_imagenet.builders.mining.selection_models import read_miners
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, Miner, RetiredImage
+from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, RetiredImage, SelectionModel
 from spurious_imagenet.errors import ConfigError, DataError, ModelError, SpuriousImagenetError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models import load_classifier
@@ -110,7 +110,7 @@ def publish(world: World, folder: Path, rows: list[dict[str, Any]], **manifest: 
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
     pq.write_table(pa.table({"concept_id": ["x"], "sha256": [rows[0]["sha256"]]}), folder / "data" / "other.parquet")
     miners = tuple(
-        Miner(
+        SelectionModel(
             model=_name(spec),
             role=role,
             weights_sha256=load_classifier(spec).weights_sha256,

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import transforms
 
-from spurious_imagenet.builders.features import FeaturesConfig, Progress, extract_features
+from spurious_imagenet.builders.features import ExtractionProgress, FeaturesConfig, extract_features
 from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.features.store import FeatureStore
@@ -253,7 +253,7 @@ def test_features_beyond_float16_are_rejected_by_name(pool: Pool, tmp_path: Path
 
 
 def test_progress_counts_every_image_once(pool: Pool, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[ExtractionProgress] = []
     config = FeaturesConfig(model=pool.spec, shards=tuple(pool.shards), backend="eager", batch_size=4)
     extract_features(config, tmp_path / "store", progress=seen.append)
     assert (seen[-1].images, seen[-1].rejects, seen[-1].shards_done, seen[-1].shards) == (39, 0, 3, 3)

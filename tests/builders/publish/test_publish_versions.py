@@ -15,7 +15,7 @@ from helpers import encoded, picture, random_bank, run_spurious, spread_weights_
 
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
-from spurious_imagenet.builders.mining.miners import architecture_of, read_miners
+from spurious_imagenet.builders.mining.selection_models import architecture_of, read_miners
 from spurious_imagenet.builders.publish import (
     AnnotationsConfig,
     PublishConfig,
@@ -25,7 +25,7 @@ from spurious_imagenet.builders.publish import (
     publish_annotations,
 )
 from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.datasets.manifest import DatasetManifest, Miner
+from spurious_imagenet.datasets.manifest import DatasetManifest, SelectionModel
 from spurious_imagenet.datasets.spurious import SpuriousDataset
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 
@@ -327,11 +327,11 @@ def test_the_votes_that_an_image_needed_are_those_of_mining(world: Path, tmp_pat
 
 
 def test_a_voter_whose_weights_change_half_way_is_noticed(tmp_path: Path) -> None:
-    from spurious_imagenet.builders.mining.miners import remember_voters, remembered_voters
+    from spurious_imagenet.builders.mining.selection_models import remember_voters, remembered_voters
 
     folder = tmp_path / "unfinished"
     folder.mkdir()
-    voter = Miner(model="file:v.safetensors", role="voter", weights_sha256="a" * 64, architecture=None)
+    voter = SelectionModel(model="file:v.safetensors", role="voter", weights_sha256="a" * 64, architecture=None)
     remember_voters(folder, [voter])
     remember_voters(folder, [voter])
     assert remembered_voters(folder, [voter.model]) == (voter,)

@@ -11,7 +11,7 @@ import pytest
 
 from spurious_imagenet.leaderboard.app.guard import SubmitGuard
 from spurious_imagenet.leaderboard.app.limits import TokenBucket
-from spurious_imagenet.leaderboard.app.progress import Progress
+from spurious_imagenet.leaderboard.app.progress import SubmissionProgress
 from spurious_imagenet.leaderboard.app.uploads import HANDED_IN, Uploads
 
 API = "/submit/gradio_api"
@@ -301,7 +301,7 @@ def test_uploads_are_forgotten_after_a_while() -> None:
 
 def test_a_page_is_told_how_much_of_its_upload_has_arrived() -> None:
     async def check() -> None:
-        progress = Progress()
+        progress = SubmissionProgress()
         head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="m\xc3\xa9.zip"\r\n\r\n'
         blocks = [head, b"y" * 1000]
 

@@ -20,7 +20,7 @@ from leaderboard_helpers import random_submission, tiny_version
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from spurious_imagenet.leaderboard.app.checker import Outcome
+from spurious_imagenet.leaderboard.app.checker import CheckOutcome
 from spurious_imagenet.leaderboard.app.submit_page import mount_submit_page
 from spurious_imagenet.leaderboard.store.store import Store
 
@@ -151,7 +151,7 @@ def test_who_asks_for_such_files_has_no_uploads_left(server: BoardServer, folder
 
 def test_no_route_of_the_page_s_library_gives_a_file_away(server: BoardServer, folder: Path) -> None:
     mounted = FastAPI()
-    mount_submit_page(mounted, lambda file: Outcome(None, ()), None, name="b", upload=1 << 20, queue=8)
+    mount_submit_page(mounted, lambda file: CheckOutcome(None, ()), None, name="b", upload=1 << 20, queue=8)
     (page,) = [route for route in mounted.routes if isinstance(route, Mount)]
     routes = [(path, method) for path, found in page.app.openapi()["paths"].items() for method in found]  # type: ignore[attr-defined]
     assert len(routes) > 70
@@ -185,9 +185,9 @@ def test_the_page_s_library_refuses_every_path_too(tmp_path: Path) -> None:
     received: list[io.BytesIO] = []
     app, before = FastAPI(), dict(os.environ)
 
-    def receive(file: Any) -> Outcome:
+    def receive(file: Any) -> CheckOutcome:
         received.append(file)
-        return Outcome(None, ("taken",))
+        return CheckOutcome(None, ("taken",))
 
     forms = mount_submit_page(app, receive, None, name="b", upload=1 << 20, queue=8)
     assert forms == {0: ("file",)}

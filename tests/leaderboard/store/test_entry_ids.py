@@ -12,7 +12,7 @@ from leaderboard_helpers import random_submission, tiny_version
 
 from spurious_imagenet.leaderboard.store import entries
 from spurious_imagenet.leaderboard.store.entries import entry_path, predictions_path
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import canonical_predictions, content_sha256, entry_id, json_bytes
 from spurious_imagenet.leaderboard.store.store import Store
 
@@ -63,7 +63,7 @@ def test_entries_of_older_code_count_by_the_hash_of_their_file(tmp_path: Path) -
     entry = _store(tmp_path).add(random_submission(VERSION, 1))
     number = entry_id(entry.info, entry.predictions_sha256)
     older = entry.model_copy(update={"id": number, "content_sha256": None})
-    place = Place(tmp_path / "board")
+    place = ObjectStore(tmp_path / "board")
     place.write_once(predictions_path(number), place.read(predictions_path(entry.id)))
     place.write_once(entry_path(number), json_bytes(older))
     found = Store(tmp_path / "board")

@@ -10,7 +10,7 @@ from helpers import CLASSES, encoded, jpeg, labelled_shard, picture, weights_fil
 from PIL import Image
 
 from spurious_imagenet import evaluate
-from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest, Miner, RetiredImage
+from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest, RetiredImage, SelectionModel
 from spurious_imagenet.datasets.spurious import SpuriousDataset
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import write_json
@@ -79,7 +79,7 @@ def test_the_manifest_says_version_miners_and_what_was_retired(dataset: Path, tm
         files=(),
         dataset_sha256=SpuriousDataset(spurious_dataset()).sha256(),
         min_agree=3,
-        miners=(Miner(model="timm:resnet50", role="scorer", weights_sha256="a" * 64),),
+        miners=(SelectionModel(model="timm:resnet50", role="scorer", weights_sha256="a" * 64),),
         retired=(RetiredImage(class_id="apple", concept_id="c", sha256="b" * 64, reason="bad", since="2.0.0"),),
     )
     _write(dataset, manifest, config=True)

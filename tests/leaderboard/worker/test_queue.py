@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.leaderboard.store.place import Place
+from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.worker.queue import ModelRequest, Queue
 
 
@@ -35,11 +35,11 @@ def wanted(model: str = "a model", **about: Any) -> ModelRequest:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "board")
+def place(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "board")
 
 
-def test_each_request_is_taken_once_by_racing_workers(place: Place) -> None:
+def test_each_request_is_taken_once_by_racing_workers(place: ObjectStore) -> None:
     for number in range(12):
         Queue(place).add(wanted(f"model {number}"))
     with ThreadPoolExecutor(8) as pool:
@@ -49,7 +49,7 @@ def test_each_request_is_taken_once_by_racing_workers(place: Place) -> None:
     assert Queue(place).take() is None
 
 
-def test_a_dead_workers_request_is_taken_when_its_claim_expires(place: Place) -> None:
+def test_a_dead_workers_request_is_taken_when_its_claim_expires(place: ObjectStore) -> None:
     clock = Clock()
     first, second = Queue(place, 100, clock), Queue(place, 100, clock)
     request = first.add(wanted()).request
@@ -64,7 +64,7 @@ def test_a_dead_workers_request_is_taken_when_its_claim_expires(place: Place) ->
     assert first.take() is None
 
 
-def test_a_request_that_no_worker_survives_does_not_stop_them_all(place: Place) -> None:
+def test_a_request_that_no_worker_survives_does_not_stop_them_all(place: ObjectStore) -> None:
     clock = Clock()
     request = Queue(place, 100, clock).add(wanted()).request
     for _ in range(3):
@@ -80,7 +80,7 @@ def test_a_request_that_no_worker_survives_does_not_stop_them_all(place: Place) 
     assert outcome.reason == "3 workers stopped while they ran it."
 
 
-def test_a_running_worker_holds_on(place: Place) -> None:
+def test_a_running_worker_holds_on(place: ObjectStore) -> None:
     queue = Queue(place, lease=0.3)
     queue.add(wanted())
     taken = queue.take()
@@ -92,7 +92,7 @@ def test_a_running_worker_holds_on(place: Place) -> None:
     assert queue.get(taken.request.id).claims > 2
 
 
-def test_what_became_of_a_request_is_said_once(place: Place) -> None:
+def test_what_became_of_a_request_is_said_once(place: ObjectStore) -> None:
     queue = Queue(place)
     queue.add(wanted())
     taken = queue.take()
@@ -105,7 +105,7 @@ def test_what_became_of_a_request_is_said_once(place: Place) -> None:
     assert len(queue.all()) == 1
 
 
-def test_a_request_that_failed_may_be_made_again(place: Place) -> None:
+def test_a_request_that_failed_may_be_made_again(place: ObjectStore) -> None:
     queue = Queue(place)
     first = queue.add(wanted())
     taken = queue.take()
@@ -119,7 +119,7 @@ def test_a_request_that_failed_may_be_made_again(place: Place) -> None:
     assert queue.add(wanted()).request.attempt == 2
 
 
-def test_files_that_are_no_requests_are_left_out(place: Place) -> None:
+def test_files_that_are_no_requests_are_left_out(place: ObjectStore) -> None:
     queue = Queue(place)
     queue.add(wanted())
     place.write_once(f"requests/{'b' * 64}.json", b"{")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.io import canonical_json, write_json
 from spurious_imagenet.models.spec import ModelSpec
@@ -39,7 +39,7 @@ def architecture_of(spec: str) -> str | None:
     return "resnet50" if parsed.scheme == "robust" else None
 
 
-def remember_voters(folder: Path, voters: Sequence[Miner]) -> None:
+def remember_voters(folder: Path, voters: Sequence[SelectionModel]) -> None:
     """Write who votes beside the votes, or compare with who began.
 
     Raises:
@@ -55,15 +55,15 @@ def remember_voters(folder: Path, voters: Sequence[Miner]) -> None:
     write_json(path, content)
 
 
-def remembered_voters(folder: Path, specs: Sequence[str]) -> tuple[Miner, ...]:
+def remembered_voters(folder: Path, specs: Sequence[str]) -> tuple[SelectionModel, ...]:
     """Return who voted; without hashes where an older version of this project did not write them."""
     path = folder / _VOTERS
     if path.is_file():
-        return tuple(Miner.model_validate(v) for v in json.loads(path.read_text(encoding="utf-8")))
-    return tuple(Miner(model=spec, role="voter") for spec in specs)
+        return tuple(SelectionModel.model_validate(v) for v in json.loads(path.read_text(encoding="utf-8")))
+    return tuple(SelectionModel(model=spec, role="voter") for spec in specs)
 
 
-def read_miners(candidates: str | Path) -> tuple[Miner, ...]:
+def read_miners(candidates: str | Path) -> tuple[SelectionModel, ...]:
     """Read which models chose the candidates, the scoring model first.
 
     Candidates of older versions tell no weights of the voters.
@@ -78,10 +78,10 @@ def read_miners(candidates: str | Path) -> tuple[Miner, ...]:
     try:
         receipt = json.loads(path.read_text(encoding="utf-8"))
         if "miners" in receipt:
-            return tuple(Miner.model_validate(m) for m in receipt["miners"])
+            return tuple(SelectionModel.model_validate(m) for m in receipt["miners"])
         made = receipt["identity"]
-        scorer = Miner(model=made["scorer"], role="scorer", weights_sha256=made["scorer_weights_sha256"])
-        return scorer, *(Miner(model=spec, role="voter") for spec in made["settings"]["agree"])
+        scorer = SelectionModel(model=made["scorer"], role="scorer", weights_sha256=made["scorer_weights_sha256"])
+        return scorer, *(SelectionModel(model=spec, role="voter") for spec in made["settings"]["agree"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(f"{path} does not say which models chose the candidates: {reason}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from spurious_imagenet.datasets.manifest import Miner
+from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.scoring.score import Relation
 from spurious_imagenet.leaderboard.version import BenchmarkVersion
@@ -23,7 +23,7 @@ def relations(info: SubmissionInfo, version: BenchmarkVersion) -> tuple[Relation
     return tuple(_relations(info, version.info.miners))
 
 
-def _relations(info: SubmissionInfo, miners: tuple[Miner, ...]) -> Iterator[Relation]:
+def _relations(info: SubmissionInfo, miners: tuple[SelectionModel, ...]) -> Iterator[Relation]:
     own = architecture_of(info)
     for miner in miners:
         its = None if miner.architecture is None else _without_tag(miner.architecture)

@@ -1,4 +1,4 @@
-"""ImageOutputs: what a classifier gives for images, kept once, whatever is measured from it afterwards.
+"""OutputCache: what a classifier gives for images, kept once, whatever is measured from it afterwards.
 
 Features and logits belong to an image's bytes, a model and a transform; which class or concept an image stands for does
 not change them. So they are found by the SHA-256 of the image's bytes, and every side, protocol, measure and mitigation
@@ -33,7 +33,7 @@ from spurious_imagenet.images import ImageTransform
 from spurious_imagenet.io import atomic_directory, canonical_json, remove_leftovers, sha256_file, write_json
 from spurious_imagenet.models.inference import BatchOutput, ImageRunner
 
-__all__ = ["ImageOutputs", "OutputsConfig"]
+__all__ = ["OutputCache", "OutputsConfig"]
 
 Floats = NDArray[np.float32]
 
@@ -79,7 +79,7 @@ class _Part:
     logits: Floats
 
 
-class ImageOutputs:
+class OutputCache:
     """Features and logits of one model through one transform.
 
     Args:
@@ -104,7 +104,7 @@ class ImageOutputs:
             self._include(_read_part(receipt.parent, config))
 
     @classmethod
-    def within(cls, root: str | Path, config: OutputsConfig) -> ImageOutputs:
+    def within(cls, root: str | Path, config: OutputsConfig) -> OutputCache:
         """Open the outputs of one configuration in a folder for those of many."""
         return cls(Path(root) / config.sha256[:16], config)
 

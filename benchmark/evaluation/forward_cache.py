@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from spurious_imagenet.benchmark.evaluation.outputs import ImageOutputs, OutputsConfig
+from spurious_imagenet.benchmark.evaluation.output_cache import OutputCache, OutputsConfig
 from spurious_imagenet.datasets.labelled import LabelledImage, LabelledImages
 from spurious_imagenet.datasets.predictions import Side
 from spurious_imagenet.datasets.rankings import Rankings
@@ -27,11 +27,11 @@ from spurious_imagenet.models.inference import ImageRunner
 if TYPE_CHECKING:
     from spurious_imagenet.models import Classifier
 
-__all__ = ["ImagePasses", "Measuring", "describe_transform"]
+__all__ = ["ForwardCache", "EvalOptions", "describe_transform"]
 
 
 @dataclass(frozen=True)
-class Measuring:
+class EvalOptions:
     """How models are measured; see :func:`evaluate`."""
 
     outputs: Path | None = None
@@ -47,16 +47,16 @@ class Measuring:
 
 
 @dataclass(eq=False)
-class ImagePasses:
+class ForwardCache:
     """The passes over the images of one model: one for each side and transform, whatever protocols want it."""
 
     classifier: Classifier
     data: SpuriousDataset
     val: str
     root: Path
-    how: Measuring
+    how: EvalOptions
     runner: ImageRunner = field(init=False)
-    _outputs: dict[str, ImageOutputs] = field(default_factory=dict)
+    _outputs: dict[str, OutputCache] = field(default_factory=dict)
     _done: dict[tuple[str, Side], LabelledImages] = field(default_factory=dict)
     seen: SeenImages = field(default_factory=SeenImages)
     copies: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class ImagePasses:
         backend = self.classifier.backend(self.how.backend, device=self.how.device, workers=self.how.workers)
         self.runner = ImageRunner(backend, self.classifier.preprocess, workers=self.how.workers)
 
-    def side(self, protocol: Protocol, side: Side) -> tuple[LabelledImages, ImageOutputs]:
+    def side(self, protocol: Protocol, side: Side) -> tuple[LabelledImages, OutputCache]:
         """Return the images of a side and their outputs through the transform that a protocol prescribes."""
         transform = self.classifier.preprocess.for_protocol(protocol, side)
         config = OutputsConfig(
@@ -77,7 +77,7 @@ class ImagePasses:
         )
         key = config.sha256
         if key not in self._outputs:
-            self._outputs[key] = ImageOutputs.within(self.root, config)
+            self._outputs[key] = OutputCache.within(self.root, config)
         outputs = self._outputs[key]
         if (key, side) not in self._done:
             images = self._validation() if side == "validation" else self._spurious()

@@ -18,7 +18,7 @@ import fsspec
 
 from spurious_imagenet.errors import ConfigError, StoreError
 
-__all__ = ["Place"]
+__all__ = ["ObjectStore"]
 
 _READERS = 16
 _TEMPORARY = ".tmp"
@@ -30,7 +30,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 16.0  # seconds
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
-class Place:
+class ObjectStore:
     """A folder at any fsspec address.
 
     On a local folder a file is written under a temporary name and then linked to its own, which the system refuses if

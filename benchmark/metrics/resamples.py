@@ -1,4 +1,4 @@
-"""Draws: which images are in which resample, the same ones for every model that is measured."""
+"""BootstrapResamples: which images are in which resample, the same ones for every model that is measured."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng, mean_over_classes
 
-__all__ = ["SPURIOUS", "VALIDATION", "Draws"]
+__all__ = ["SPURIOUS", "VALIDATION", "BootstrapResamples"]
 
 VALIDATION, SPURIOUS = 0, 1  # sides of `class_rng`
 _CLASSES = 4
 
 
-class Draws:
+class BootstrapResamples:
     """The resamples of one seed.
 
     Args:
