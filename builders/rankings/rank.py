@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.builders.publish.schema import public_spec
 from spurious_imagenet.builders.rankings.config import RankConfig
 from spurious_imagenet.builders.rankings.images import ClassImages, SplitImages
 from spurious_imagenet.builders.rankings.judged import who_judged
@@ -23,6 +22,7 @@ from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.label_problems import LabelCount, labels_of_store
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.labels import imagenet_label_space
+from spurious_imagenet.models.spec import public_spec
 
 __all__ = ["RankResult", "rank"]
 
