@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.datasets.labelled import IMAGE_COLUMNS, LabelledImage, LabelledImages, RejectedImage, read_ahead
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.folder_lock import lock_folder
 from spurious_imagenet.images import ImageTransform
-from spurious_imagenet.io import atomic_directory, canonical_json, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_directory, canonical_json, remove_leftovers, sha256_file
 from spurious_imagenet.models.inference import BatchOutput, ImageRunner
+from spurious_imagenet.records import Record
 
 __all__ = ["OutputCache", "OutputsConfig"]
 
@@ -41,10 +41,8 @@ Floats = NDArray[np.float32]
 PART_IMAGES = 512
 
 
-class OutputsConfig(BaseModel):
+class OutputsConfig(Record):
     """What made the outputs; equal configurations give interchangeable outputs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     model: str
@@ -60,10 +58,8 @@ class OutputsConfig(BaseModel):
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-class _Receipt(BaseModel):
+class _Receipt(Record):
     """What one part holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config_sha256: str
     images: tuple[str, ...]
@@ -111,17 +107,14 @@ class OutputCache:
     def _open(self) -> None:
         file = self.path / "outputs.json"
         if file.exists():
-            try:
-                found = OutputsConfig.model_validate_json(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from error
+            found = OutputsConfig.read(file, "the configuration of stored outputs", StoreError)
             if found.sha256 != self.config.sha256:
                 raise StoreError(
                     f"{self.path} holds outputs of {found.model} (weights {found.weights_sha256[:12]}), not of "
                     f"{self.config.model} (weights {self.config.weights_sha256[:12]}) with this transform and backend."
                 )
         else:
-            write_json(file, self.config.model_dump(mode="json"))
+            self.config.write(file)
         (self.path / "parts").mkdir(exist_ok=True)
         remove_leftovers(self.path)
         remove_leftovers(self.path / "parts")
@@ -229,15 +222,12 @@ class OutputCache:
                 features_sha256=sha256_file(directory / "features.npy"),
                 logits_sha256=sha256_file(directory / "logits.npy"),
             )
-            (directory / "receipt.json").write_text(canonical_json(receipt.model_dump(mode="json")), encoding="utf-8")
+            (directory / "receipt.json").write_text(receipt.to_json(), encoding="utf-8")
         self._include(_Part(receipt, _mapped(path / "features.npy"), _mapped(path / "logits.npy")))
 
 
 def _read_part(path: Path, config: OutputsConfig) -> _Part:
-    try:
-        receipt = _Receipt.model_validate_json((path / "receipt.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}/receipt.json cannot be read: {' '.join(str(error).split())[:200]}") from error
+    receipt = _Receipt.read(path / "receipt.json", "the receipt of stored outputs", StoreError)
     if receipt.config_sha256 != config.sha256:
         raise StoreError(f"{path} holds outputs of another model, transform or backend than {path.parents[1]} says.")
     for name, expected in (("features.npy", receipt.features_sha256), ("logits.npy", receipt.logits_sha256)):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.sensitivity.masks import MaskFolder, concept_roles
 from spurious_imagenet.builders.sensitivity.measure import Measurer
@@ -30,16 +30,15 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, write_json
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.models.spec import ModelSpec
+from spurious_imagenet.records import Record
 
 __all__ = ["SensitivityConfig", "SensitivityRun"]
 
 _HASH = 8  # digits that tell models of one file name apart
 
 
-class SensitivityConfig(BaseModel):
+class SensitivityConfig(Record):
     """What to measure; corruptions are always all of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int | None = Field(default=None, ge=1)
     """Images a concept at most, those of the highest scores; all that have a mask where None. SR takes 65, 5 %."""
@@ -177,7 +176,7 @@ class SensitivityRun:
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             _write_csv(csv.writer(file, lineterminator="\n"), models)
-        write_json(self.out / "sensitivity.json", record.model_dump(mode="json"))
+        record.write(self.out / "sensitivity.json")
         return record
 
 

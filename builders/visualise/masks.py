@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 from spurious_imagenet.concepts import ConceptBank
@@ -37,6 +37,7 @@ from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
 from spurious_imagenet.models import Classifier
+from spurious_imagenet.records import Record
 from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["MASK_SCHEMA", "MasksConfig", "write_masks"]
@@ -69,10 +70,8 @@ _BATCH = 32  # images whose pixels and maps are in memory at once
 _ROW_COLUMNS = ("key", "offset", "size", "sha256", "width", "height")
 
 
-class MasksConfig(BaseModel):
+class MasksConfig(Record):
     """Which masks to write."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(default=0.2, gt=0, le=1)
     """Share of a class's images, those with the highest score, that get a mask for a concept."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from spurious_imagenet.builders.features import FeaturesConfig
@@ -33,6 +33,7 @@ from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, re
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.models.devices import Precision, autocast, pick_device
 from spurious_imagenet.models.network import FeatureNetwork
+from spurious_imagenet.records import Record
 
 __all__ = ["NpfvConfig", "NpfvStore", "check_fit", "eps_at", "make_npfvs", "on_device", "read_out", "to_uint8"]
 
@@ -42,10 +43,8 @@ _BATCH = {"cpu": 16}  # fits a processor's cache; more is no faster
 _GPU_BATCH = 128
 
 
-class NpfvConfig(BaseModel):
+class NpfvConfig(Record):
     """Of which concepts to make images, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Ids of the classes to do; if left out, all of the bank."""

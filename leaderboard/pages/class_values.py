@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spurious_imagenet.records import Record
+
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -11,7 +13,7 @@ from spurious_imagenet.benchmark.metrics.values import Interval
 __all__ = ["ClassValues", "ClassesOfScore"]
 
 
-class _Class(BaseModel):
+class _Class(Record, extra="ignore"):
     """What pages of classes need of a class's record; the rest of it is passed over."""
 
     class_id: str
@@ -28,11 +30,11 @@ class _Class(BaseModel):
         return found
 
 
-class _Classes(BaseModel):
+class _Classes(Record, extra="ignore"):
     classes: list[_Class]
 
 
-class ClassesOfScore(BaseModel):
+class ClassesOfScore(Record, extra="ignore"):
     """The classes of a score's file."""
 
     score: _Classes

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from spurious_imagenet.records import Record
 
 __all__ = ["ConceptVerdict", "VerdictValue", "Vote"]
 
@@ -15,10 +17,8 @@ _Number = Annotated[int, Field(ge=0, lt=2**31)]
 _Text = Annotated[str, Field(max_length=10_000)]
 
 
-class Vote(BaseModel):
+class Vote(Record, allow_inf_nan=False):
     """What one person answered."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labeler: _Name
     answer: _Name
@@ -30,10 +30,8 @@ class Vote(BaseModel):
     """ISO 8601."""
 
 
-class ConceptVerdict(BaseModel):
+class ConceptVerdict(Record):
     """What is held to be true of one concept, and the votes that it rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concept_id: _Name | None = None
     """The bank row that was judged; None where it was judged elsewhere and is known by kind, class and component."""

@@ -23,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.features.parts import (
@@ -36,15 +35,14 @@ from spurious_imagenet.features.parts import (
     part_name,
 )
 from spurious_imagenet.features.shard_parts import ShardParts
-from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, sha256_file
+from spurious_imagenet.records import Record
 
 __all__ = ["ROW_SCHEMA", "FeaturePart", "FeatureStore", "PartReceipt", "Reject", "StoreConfig", "part_name"]
 
 
-class StoreConfig(BaseModel):
+class StoreConfig(Record):
     """What made a store's features; equal configurations give interchangeable features."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     model: str
@@ -92,7 +90,7 @@ class FeatureStore:
         elif not is_unused(root):
             raise StoreError(f"{root} is not empty and not a feature store: expected a new directory.")
         else:
-            write_json(root / "store.json", config.model_dump(mode="json"))
+            config.write(root / "store.json")
         (root / "parts").mkdir(exist_ok=True)
         remove_leftovers(root)
         remove_leftovers(root / "parts")
@@ -181,7 +179,7 @@ class FeatureStore:
                 rows_sha256=sha256_file(directory / "rows.parquet"),
                 versions=versions,
             )
-            (directory / "receipt.json").write_text(canonical_json(receipt.model_dump(mode="json")), encoding="utf-8")
+            (directory / "receipt.json").write_text(receipt.to_json(), encoding="utf-8")
             if shard_mtime_ns is not None:
                 seen = SeenShard(shard=shard, mtime_ns=shard_mtime_ns).model_dump(mode="json")
                 (directory / "shard.json").write_text(canonical_json(seen), encoding="utf-8")
