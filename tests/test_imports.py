@@ -12,7 +12,8 @@ FOLDERS = ("spurious_imagenet", "benchmark", "builders", "data_cards", "leaderbo
 
 #: From the ground up: a package imports from its own floor's ``ALLOWED`` and from every floor below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "io", "texts", "tables", "tensors", "process_state", "processes", "folder_lock", "engine", "hub"),
+    ("errors", "io", "texts", "tables", "tensors", "process_state", "processes", "engine", "hub"),
+    ("threads", "folder_lock"),
     ("shards", "images", "models", "concepts"),
     ("features",),
     ("datasets",),
@@ -28,7 +29,6 @@ BESIDE: dict[str, set[str]] = {
     "texts": {"errors", "io"},
     "tables": {"errors", "io", "texts"},
     "tensors": {"errors", "io"},
-    "folder_lock": {"errors"},
     "hub": {"errors", "io", "process_state"},
     "images": {"shards"},
     "models": {"images"},

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import groupby, islice
 from threading import BoundedSemaphore
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from spurious_imagenet.images import Preprocess, UndecodableImageError, View, de
 from spurious_imagenet.models import Backend, Classifier
 from spurious_imagenet.models.inference import softmax
 from spurious_imagenet.shards import ShardImages, StoredImage
+from spurious_imagenet.threads import ordered_map
 
 __all__ = ["DROP_SCHEMA", "Measurer"]
 
@@ -143,24 +143,10 @@ class Measurer:
         return self.classifier.labels.index(class_id)
 
     def _answers(self, found: ClassMasks, target: int) -> Iterator[_Answers]:
-        waiting: deque[Future[_Answers]] = deque()
-        chunk: list[_Image] = []
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="corrupt") as pool:
-            try:
-                for image in self._images(found):
-                    chunk.append(image)
-                    if len(chunk) == _CHUNK:
-                        waiting.append(pool.submit(self._answer, chunk, found, target))
-                        chunk = []
-                    if len(waiting) > 2 * self.workers:
-                        yield waiting.popleft().result()
-                if chunk:
-                    waiting.append(pool.submit(self._answer, chunk, found, target))
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        images = self._images(found)
+        chunks = iter(lambda: list(islice(images, _CHUNK)), [])
+        answer = partial(self._answer, found=found, target=target)
+        return ordered_map(answer, chunks, threads=self.workers, ahead=2, name="corrupt")
 
     def _images(self, found: ClassMasks) -> Iterator[_Image]:
         """Read each image once, whatever the number of its masks, as they lie in the shards."""
