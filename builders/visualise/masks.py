@@ -31,12 +31,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.labelled import Indices, TrainingIndex, check_made_by
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models import Classifier
+from spurious_imagenet.runs import RunFolder
 from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["MASK_SCHEMA", "MasksConfig", "write_masks"]
@@ -144,17 +145,20 @@ def write_masks(
     """
     bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
     check_made_by(store, classifier)
-    chosen, root = _chosen(bank, config), Path(out)
-    _start(root, chosen, store, config)
+    chosen, run = _chosen(bank, config), RunFolder(Path(out), "{:05d}/metadata.parquet")
+    run.start(
+        _identity(chosen, store, config),
+        holds="masks",
+        refusal="holds masks of other concepts, features or settings: use the same, or write elsewhere.",
+    )
     writer = _Writer(store, classifier, config, ShardImages(store.path, shards, allow_pipe=allow_pipe))
     classes = sorted(set(chosen.table["class_index"].tolist()))
     total = 0
     for done, class_index in enumerate(classes, start=1):
-        folder = root / f"{class_index:05d}"
-        if not (folder / "metadata.parquet").is_file():
+        if run.missing([class_index]):
             rows = np.flatnonzero(chosen.table["class_index"] == class_index)
-            writer.write(folder, writer.plan(chosen.select(rows), class_index))
-        total += pq.read_metadata(folder / "metadata.parquet").num_rows
+            writer.write(run.place(class_index).parent, writer.plan(chosen.select(rows), class_index))
+        total += pq.read_metadata(run.place(class_index)).num_rows
         if progress:
             progress(done, len(classes))
     return total
@@ -178,11 +182,10 @@ def _chosen(bank: ConceptBank, config: MasksConfig) -> ConceptBank:
     return bank.select(rows)
 
 
-def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> None:
-    """Say what the directory holds, or compare with what it says."""
-    features = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
+def _identity(bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> dict[str, Any]:
+    """Describe everything that decides the masks."""
     directions = np.ascontiguousarray(bank.directions).tobytes()
-    identity: dict[str, Any] = {
+    return {
         "schema_version": 1,
         "model": bank.info.model,
         "weights_sha256": bank.info.weights_sha256,
@@ -190,18 +193,8 @@ def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConf
         "settings": config.model_dump(mode="json"),
         "concepts": bank.table["concept_id"].tolist(),
         "directions_sha256": hashlib.sha256(directions).hexdigest(),
-        "features_sha256": hashlib.sha256(features.encode()).hexdigest(),
+        "features_sha256": store.content_sha256,
     }
-    file = root / "config.json"
-    if not file.is_file():
-        if not is_unused(root):
-            raise StoreError(f"{root} is not empty and holds no masks: expected a new directory.")
-        write_json(file, identity)
-    elif file.read_text(encoding="utf-8") != canonical_json(identity):
-        raise StoreError(
-            f"{root} holds masks of other concepts, features or settings: use the same, or write elsewhere."
-        )
-    remove_leftovers(root)
 
 
 class _Writer:

@@ -128,6 +128,12 @@ class FeatureStore:
         """Return the part of ``shard``, or None where it is not finished; see :class:`ShardParts`."""
         return ShardParts(self.parts).find(shard)
 
+    @property
+    def content_sha256(self) -> str:
+        """Hash of all features and rows, by which a run knows what it was made from."""
+        lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
