@@ -13,7 +13,7 @@ FOLDERS = ("spurious_imagenet", "benchmark", "builders", "data_cards", "leaderbo
 #: From the ground up: a package imports from its own floor's ``ALLOWED`` and from every floor below.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "io", "texts", "tables", "tensors", "process_state", "processes", "engine", "hub"),
-    ("threads", "folder_lock", "runs"),
+    ("threads", "folder_lock", "runs", "part_store"),
     ("shards", "images", "models", "concepts"),
     ("features",),
     ("datasets",),

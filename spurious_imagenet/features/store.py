@@ -13,7 +13,6 @@ Each part is a directory that appears in one rename, so it is there whole or not
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -36,7 +34,8 @@ from spurious_imagenet.features.parts import (
     part_name,
 )
 from spurious_imagenet.features.shard_parts import ShardParts
-from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import is_unused, write_json
+from spurious_imagenet.part_store import PartStore, config_sha256
 
 __all__ = ["ROW_SCHEMA", "FeaturePart", "FeatureStore", "PartReceipt", "Reject", "StoreConfig", "part_name"]
 
@@ -58,8 +57,7 @@ class StoreConfig(BaseModel):
     @property
     def sha256(self) -> str:
         """Hash of everything that changes the features (where the weights were found does not)."""
-        content = self.model_dump(mode="json", exclude={"model"})
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+        return config_sha256(self)
 
 
 class FeatureStore:
@@ -68,6 +66,7 @@ class FeatureStore:
     def __init__(self, path: str | Path, config: StoreConfig) -> None:
         self.path = Path(path)
         self.config = config
+        self._store = PartStore(self.path)
 
     @classmethod
     def create(cls, path: str | Path, config: StoreConfig) -> FeatureStore:
@@ -93,9 +92,7 @@ class FeatureStore:
             raise StoreError(f"{root} is not empty and not a feature store: expected a new directory.")
         else:
             write_json(root / "store.json", config.model_dump(mode="json"))
-        (root / "parts").mkdir(exist_ok=True)
-        remove_leftovers(root)
-        remove_leftovers(root / "parts")
+        PartStore(root).prepare()
         return cls(root, config)
 
     @classmethod
@@ -120,9 +117,7 @@ class FeatureStore:
     @property
     def parts(self) -> tuple[FeaturePart, ...]:
         """The finished parts, ordered by name, whatever the order they were made in."""
-        return tuple(
-            FeaturePart(p.parent) for p in sorted(self.path.glob("parts/*/receipt.json")) if p.parent.name[0] != "."
-        )
+        return tuple(map(FeaturePart, self._store.folders))
 
     def part(self, shard: str) -> FeaturePart | None:
         """Return the part of ``shard``, or None where it is not finished; see :class:`ShardParts`."""
@@ -165,14 +160,8 @@ class FeatureStore:
             turned: Scored images with an orientation that is not applied; None where nobody counted.
             shard_mtime_ns: When a local shard was changed last, before it was read.
         """
-        path = self.path / "parts" / part_name(shard, shard_sha256)
-        refused = tuple(rejects)
-        with atomic_directory(path) as directory:
-            # Written by way of memory: numpy reports a full disk without saying that the disk is full.
-            content = io.BytesIO()
-            np.save(content, features, allow_pickle=False)
-            (directory / "features.npy").write_bytes(content.getbuffer())
-            pq.write_table(rows.cast(ROW_SCHEMA), directory / "rows.parquet", compression="zstd")
+        name, refused = part_name(shard, shard_sha256), tuple(rejects)
+        with self._store.write(name) as part:
             receipt = PartReceipt(
                 shard=shard,
                 shard_sha256=shard_sha256,
@@ -183,12 +172,11 @@ class FeatureStore:
                 label_problems=tuple(label_problems),
                 turned=turned,
                 config_sha256=self.config.sha256,
-                features_sha256=sha256_file(directory / "features.npy"),
-                rows_sha256=sha256_file(directory / "rows.parquet"),
+                features_sha256=part.save("features.npy", features),
+                rows_sha256=part.save("rows.parquet", rows.cast(ROW_SCHEMA)),
                 versions=versions,
             )
-            (directory / "receipt.json").write_text(canonical_json(receipt.model_dump(mode="json")), encoding="utf-8")
+            part.say(receipt)
             if shard_mtime_ns is not None:
-                seen = SeenShard(shard=shard, mtime_ns=shard_mtime_ns).model_dump(mode="json")
-                (directory / "shard.json").write_text(canonical_json(seen), encoding="utf-8")
-        return FeaturePart(path)
+                part.say(SeenShard(shard=shard, mtime_ns=shard_mtime_ns), "shard.json")
+        return FeaturePart(self._store.place(name))
