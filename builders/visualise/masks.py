@@ -15,10 +15,8 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +36,7 @@ from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode
 from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.runs import RunFolder
-from spurious_imagenet.shards import ShardImages, StoredImage
+from spurious_imagenet.shards import ShardImages
 
 __all__ = ["MASK_SCHEMA", "MasksConfig", "write_masks"]
 
@@ -81,14 +79,6 @@ class MasksConfig(BaseModel):
     """The first so many concepts of every class, in the bank's order; all of them where None."""
     concepts: tuple[str, ...] = ()
     """Ids of the only concepts to do; ``components`` does not count then."""
-
-
-class _Image(NamedTuple):
-    shard: str
-    key: str
-    offset: int
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,23 +244,18 @@ class _Writer:
         """Yield the place of each batch's first image and the (n, size, size, 3) pixels the model sees."""
         pixels: list[NDArray[Any]] = []
         done = 0
-        for row, data in self._read(images):
+        rows = zip(images["key"], images["shard"], self.source.read_rows(images), strict=True)
+        for key, shard, data in rows:
             try:
                 pixels.append(self.classifier.preprocess.apply(decode_image(data, self.limits)))
             except UndecodableImageError as error:
-                raise DataError(f"image {row.key} of {row.shard} cannot be decoded any more: {error}.") from error
+                raise DataError(f"image {key} of {shard} cannot be decoded any more: {error}.") from error
             if len(pixels) == _BATCH:
                 yield done, np.stack(pixels)
                 done += len(pixels)
                 pixels = []
         if pixels:
             yield done, np.stack(pixels)
-
-    def _read(self, images: pd.DataFrame) -> Iterator[tuple[_Image, bytes]]:
-        for shard, group in groupby(map(_Image._make, images[list(_Image._fields)].to_numpy()), attrgetter("shard")):
-            rows = list(group)
-            wanted = [StoredImage(row.key, row.offset, row.size, row.sha256) for row in rows]
-            yield from zip(rows, self.source.read(shard, wanted), strict=True)
 
 
 def _listing(plan: _ClassPlan, names: list[str]) -> pa.Table:
