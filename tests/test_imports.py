@@ -12,19 +12,8 @@ FOLDERS = ("spurious_imagenet", "benchmark", "builders", "data_cards", "leaderbo
 
 #: From the ground up: a package imports from every floor below, and from its own what ``BESIDE`` names.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    (
-        "errors",
-        "io",
-        "records",
-        "texts",
-        "tables",
-        "tensors",
-        "process_state",
-        "processes",
-        "folder_lock",
-        "engine",
-        "hub",
-    ),
+    ("errors", "io", "records", "texts", "tables", "tensors", "process_state", "processes", "engine", "hub"),
+    ("threads", "folder_lock", "runs", "part_store"),
     ("shards", "images", "models", "concepts"),
     ("features",),
     ("datasets",),
@@ -41,7 +30,6 @@ BESIDE: dict[str, set[str]] = {
     "texts": {"errors", "io"},
     "tables": {"errors", "io", "texts"},
     "tensors": {"errors", "io"},
-    "folder_lock": {"errors"},
     "hub": {"errors", "io", "process_state"},
     "images": {"shards"},
     "models": {"images"},

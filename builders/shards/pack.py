@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from spurious_imagenet.builders.shards.attribution import AttributionTable
 from spurious_imagenet.builders.shards.folder import ImageFile, ImageFolder

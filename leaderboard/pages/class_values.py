@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from spurious_imagenet.records import Record
-
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.records import Record
 
 __all__ = ["ClassValues", "ClassesOfScore"]
 
