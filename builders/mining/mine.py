@@ -25,7 +25,12 @@ from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
 from spurious_imagenet.builders.mining.schema import CANDIDATES, CONCEPTS
 from spurious_imagenet.builders.mining.scoring import top_of_assigned
 from spurious_imagenet.builders.mining.select import Status, choose
-from spurious_imagenet.builders.mining.selection_models import architecture_of, remember_voters, remembered_voters
+from spurious_imagenet.builders.mining.selection_models import (
+    architecture_of,
+    identity_under_new_paths,
+    remember_voters,
+    remembered_voters,
+)
 from spurious_imagenet.builders.mining.votes import Voters, vote_columns
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.datasets.manifest import SelectionModel
@@ -86,7 +91,7 @@ def mine(
     root, tell = Path(out), progress or (lambda *_: None)
     bank = _chosen_concepts(ConceptBank.load(config.bank), config)
     store = FeatureStore.open(config.features)
-    identity = _identity(config, store)
+    identity = identity_under_new_paths(root, _identity(config, store))
     run = RunFolder(root, "unfinished/votes-{:09d}.parquet")
     if _finished(run, identity):
         return _read(root, resumed=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import ModelError, StoreError, one_line
 from spurious_imagenet.io import canonical_json, write_json
-from spurious_imagenet.models.spec import ModelSpec
+from spurious_imagenet.models import load_classifier
+from spurious_imagenet.models.spec import ModelSpec, public_spec
 from spurious_imagenet.models.weights_file import read_weights_info
 
-__all__ = ["architecture_of", "read_miners", "remember_voters", "remembered_voters"]
+__all__ = ["architecture_of", "identity_under_new_paths", "read_miners", "remember_voters", "remembered_voters"]
 
 _VOTERS = "voters.json"
 
@@ -61,6 +63,40 @@ def remembered_voters(folder: Path, specs: Sequence[str]) -> tuple[SelectionMode
     if path.is_file():
         return tuple(SelectionModel.model_validate(v) for v in json.loads(path.read_text(encoding="utf-8")))
     return tuple(SelectionModel(model=spec, role="voter") for spec in specs)
+
+
+def identity_under_new_paths(root: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes a candidates folder, in the words of who began it where the voters only lie elsewhere now.
+
+    Args:
+        root: The folder.
+        identity: What makes it, with the voters' specs of today.
+
+    Returns:
+        What began the folder if it differs by directories in the voters' specs alone, and the models that are there
+        now have the weights that were written down; else ``identity``.
+    """
+    begun = _begun(root)
+    if begun is None or begun == identity or _without_directories(begun) != _without_directories(identity):
+        return identity
+    finished = (root / "receipt.json").is_file()
+    voted = read_miners(root)[1:] if finished else remembered_voters(root / "unfinished", begun["settings"]["agree"])
+    for spec, before in zip(identity["settings"]["agree"], voted, strict=True):
+        if spec != before.model and load_classifier(spec).weights_sha256 != before.weights_sha256:
+            return identity
+    return begun
+
+
+def _begun(root: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((root / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def _without_directories(identity: dict[str, Any]) -> dict[str, Any]:
+    settings = identity["settings"]
+    return identity | {"settings": settings | {"agree": [public_spec(spec) for spec in settings["agree"]]}}
 
 
 def read_miners(candidates: str | Path) -> tuple[SelectionModel, ...]:

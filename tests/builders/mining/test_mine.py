@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -352,3 +353,57 @@ def test_a_moved_store_gives_the_same_candidates(world: World, mined: MineResult
     shutil.copytree(world.root / "bank", tmp_path / "bank")
     config = world.config(features=str(tmp_path / "store"), bank=str(tmp_path / "bank"))
     assert tree(mine(config, tmp_path / "mined").path) == tree(mined.path)
+
+
+def _moved(world: World, folder: Path) -> World:
+    folder.mkdir()
+    voters = tuple(shutil.copy(spec.removeprefix("file:"), folder) for spec in world.voters)
+    return world._replace(voters=tuple(f"file:{voter}" for voter in voters))
+
+
+def test_voters_that_were_moved_are_the_same_voters(world: World, mined: MineResult, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(mined.path, tmp_path / "mined"))
+    again = mine(_moved(world, tmp_path / "moved").config(), out)
+    assert again.resumed
+    assert tree(out) == tree(mined.path)
+    (tmp_path / "linked").symlink_to(tmp_path / "moved")
+    linked = world._replace(voters=tuple(f"file:{tmp_path}/linked/voter{i}.safetensors" for i in range(2)))
+    assert mine(linked.config(), out).resumed
+
+
+def test_an_unfinished_run_goes_on_with_voters_that_were_moved(
+    world: World, mined: MineResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[mine.__module__], "_CHUNK", 16)
+
+    def stop(step: str, done: int, _: int) -> None:
+        if step == "voting" and done > 16:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        mine(world.config(), tmp_path / "mined", progress=stop)
+    assert list((tmp_path / "mined" / "unfinished").glob("votes-*"))
+    result = mine(_moved(world, tmp_path / "moved").config(), tmp_path / "mined")
+    assert tree(result.path).keys() == tree(mined.path).keys()
+    found, before = candidates(result), candidates(mined)
+    assert found.drop(columns="models").equals(before.drop(columns="models"))
+    votes = [[(m["class_id"], m["probability"]) for m in row] for row in before["models"]]
+    assert [[(m["class_id"], m["probability"]) for m in row] for row in found["models"]] == votes
+
+
+@pytest.mark.parametrize("change", ["other weights", "another name", "another order"])
+def test_others_in_the_place_of_voters_are_refused(
+    change: str, world: World, mined: MineResult, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(mined.path, tmp_path / "mined"))
+    moved = _moved(world, tmp_path / "moved")
+    if change == "other weights":
+        spread_weights_file(tmp_path / "moved" / "voter0.safetensors", seed=5)
+    elif change == "another name":
+        (tmp_path / "moved" / "voter0.safetensors").rename(tmp_path / "moved" / "voter9.safetensors")
+        moved = moved._replace(voters=(f"file:{tmp_path}/moved/voter9.safetensors", moved.voters[1]))
+    else:
+        moved = moved._replace(voters=moved.voters[::-1])
+    with pytest.raises(StoreError, match="was made with other settings, another bank or another pool"):
+        mine(moved.config(), out)
+    assert tree(out) == tree(mined.path)
