@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import BaseModel
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.io import canonical_json
 from spurious_imagenet.part_store import PartStore, config_sha256
+from spurious_imagenet.records import Record
 
 
-class Receipt(BaseModel):
+class Receipt(Record):
     rows: int
     sha256: str
 
@@ -46,7 +45,7 @@ def test_a_part_appears_with_its_files_and_a_receipt_of_their_hashes(tmp_path: P
     assert store.folders == [folder]
     assert sorted(path.name for path in folder.iterdir()) == sorted([name, "receipt.json", "shard.json"])
     assert receipt.sha256 == hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    assert (folder / "receipt.json").read_text() == canonical_json(receipt.model_dump())
+    assert (folder / "receipt.json").read_text() == receipt.to_json()
     if name.endswith(".npy"):
         np.testing.assert_array_equal(np.load(folder / name), CONTENTS[name])
     else:
@@ -84,7 +83,7 @@ def test_parts_come_by_name_and_only_finished_ones(tmp_path: Path) -> None:
 
 
 def test_only_what_changes_the_content_is_in_the_hash_of_a_configuration() -> None:
-    class Config(BaseModel):
+    class Config(Record):
         model: str
         weights: str
 

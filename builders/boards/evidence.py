@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.labelled import Indices, TrainingIndex
-from spurious_imagenet.images import DecodeLimits, Preprocess, UndecodableImageError, decode_image
+from spurious_imagenet.images import DecodeLimits, Preprocess, decode_again
 from spurious_imagenet.shards import ShardImages, StoredImage
 
 __all__ = ["PERCENTILES", "Board", "Example", "Histogram", "Prototype", "extremes", "histogram", "read_pixels"]
@@ -166,16 +165,9 @@ def read_pixels(
         found = [StoredImage(r["key"], r["offset"], r["size"], r["sha256"].hex()) for r in rows_of_part]
         source = ShardImages(part.path, shards, allow_pipe=allow_pipe)
         for image, data in zip(found, source.read(part.shard, found), strict=True):
-            pixels[len(keys)] = preprocess.apply(_decoded(data, image.key, part.shard, limits))
+            pixels[len(keys)] = preprocess.apply(decode_again(data, limits, f"image {image.key} of {part.shard}"))
             keys.append(image.key)
     return keys, pixels
-
-
-def _decoded(data: bytes, key: str, shard: str, limits: DecodeLimits) -> Pixels:
-    try:
-        return decode_image(data, limits)
-    except UndecodableImageError as error:
-        raise DataError(f"image {key} of {shard} cannot be decoded any more: {error}.") from error
 
 
 def evenly(images: Indices, count: int) -> Indices:

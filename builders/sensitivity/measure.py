@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from spurious_imagenet.builders.sensitivity.corruptions import CORRUPTIONS, Pixels, blend, corrupt
 from spurious_imagenet.builders.sensitivity.masks import ClassMasks, MaskFolder
 from spurious_imagenet.builders.visualise.align_masks import align
-from spurious_imagenet.errors import DataError, ModelError
-from spurious_imagenet.images import Preprocess, UndecodableImageError, View, decode_image
+from spurious_imagenet.errors import ModelError
+from spurious_imagenet.images import Preprocess, View, decode_again
 from spurious_imagenet.models import Backend, Classifier
 from spurious_imagenet.models.inference import softmax
 from spurious_imagenet.shards import ShardImages
@@ -181,10 +181,7 @@ class Measurer:
     def _prepare(self, image: _Image, found: ClassMasks) -> tuple[Pixels, list[Pixels], View, View]:
         """Return what the model sees of an image, that corrupted as a whole, and the masks' view and the model's."""
         row = found.rows.iloc[image.rows[0]]
-        try:
-            decoded = decode_image(image.data, self.masks.limits)
-        except UndecodableImageError as error:
-            raise DataError(f"image {row['key']} of {row['shard']} cannot be decoded any more: {error}.") from error
+        decoded = decode_again(image.data, self.masks.limits, f"image {row['key']} of {row['shard']}")
         whole = self.preprocess.apply(decoded)
         height, width = decoded.shape[:2]
         seed = [self.seed, int(row["sha256"][:16], 16)]

@@ -32,7 +32,7 @@ from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.labelled import Indices, TrainingIndex, check_made_by
 from spurious_imagenet.features.store import FeatureStore
-from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.images import DecodeLimits, decode_again
 from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.records import Record
@@ -245,10 +245,8 @@ class _Writer:
         done = 0
         rows = zip(images["key"], images["shard"], self.source.read_rows(images), strict=True)
         for key, shard, data in rows:
-            try:
-                pixels.append(self.classifier.preprocess.apply(decode_image(data, self.limits)))
-            except UndecodableImageError as error:
-                raise DataError(f"image {key} of {shard} cannot be decoded any more: {error}.") from error
+            decoded = decode_again(data, self.limits, f"image {key} of {shard}")
+            pixels.append(self.classifier.preprocess.apply(decoded))
             if len(pixels) == _BATCH:
                 yield done, np.stack(pixels)
                 done += len(pixels)

@@ -1,6 +1,6 @@
 """From image bytes to the pixels a model sees."""
 
-from spurious_imagenet.images.decode import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.images.decode import DecodeLimits, UndecodableImageError, decode_again, decode_image
 from spurious_imagenet.images.files import read_picture
 from spurious_imagenet.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol, View
 
@@ -12,6 +12,7 @@ __all__ = [
     "Protocol",
     "UndecodableImageError",
     "View",
+    "decode_again",
     "decode_image",
     "read_picture",
 ]

@@ -23,7 +23,7 @@ from pydantic import PositiveInt
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.records import Record
 
-__all__ = ["DecodeLimits", "UndecodableImageError", "decode_image"]
+__all__ = ["DecodeLimits", "UndecodableImageError", "decode_again", "decode_image"]
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _STARTS: dict[str, tuple[bytes, ...]] = {
@@ -80,6 +80,23 @@ def decode_image(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
         if pixels is not None:
             return pixels
     return _decode_with_pillow(data, limits)
+
+
+def decode_again(data: bytes, limits: DecodeLimits, what: str) -> NDArray[np.uint8]:
+    """Decode an image file to RGB that could be decoded when something was made of it.
+
+    Args:
+        data: The same bytes.
+        limits: Image sizes to refuse.
+        what: What the image is, for the error.
+
+    Raises:
+        DataError: Another version of a decoder refuses it.
+    """
+    try:
+        return decode_image(data, limits)
+    except UndecodableImageError as error:
+        raise DataError(f"{what} cannot be decoded any more: {error}.") from error
 
 
 def _decode_jpeg(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8] | None:

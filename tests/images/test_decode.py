@@ -9,7 +9,8 @@ import pytest
 from helpers import encoded, jpeg, picture
 from PIL import Image
 
-from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
+from spurious_imagenet.errors import DataError
+from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_again, decode_image
 
 LIMITS = DecodeLimits()
 
@@ -94,3 +95,18 @@ def test_a_bomb_beyond_pillows_own_limit_is_refused() -> None:
 def test_floating_point_tiff_is_refused() -> None:
     with pytest.raises(UndecodableImageError, match="floating-point"):
         decode_image(encoded(Image.fromarray(np.zeros((32, 32), np.float32)), "TIFF"), LIMITS)
+
+
+@pytest.mark.parametrize("data", [jpeg(1)[:200], b"<html>not found</html>", b"", jpeg(1, (3, 3))])
+def test_an_image_that_was_decoded_before_is_named_when_it_cannot_be_again(data: bytes) -> None:
+    with pytest.raises(UndecodableImageError) as reason:
+        decode_image(data, LIMITS)
+    with pytest.raises(DataError) as refused:
+        decode_again(data, LIMITS, "image k7 of pool.tar")
+    assert not isinstance(refused.value, UndecodableImageError)
+    assert str(refused.value) == f"image k7 of pool.tar cannot be decoded any more: {reason.value}."
+
+
+def test_an_image_that_is_as_it_was_is_decoded_as_before() -> None:
+    for data in (jpeg(1), jpeg(2), jpeg(3)):
+        np.testing.assert_array_equal(decode_again(data, LIMITS, "an image"), decode_image(data, LIMITS))
