@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
@@ -34,6 +36,22 @@ def test_the_front_door_is_light_and_complete() -> None:
         "[getattr(s, n) for n in s.__all__]; assert set(s.__all__) == set(s._HOME)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("benchmark.metrics", ("torch", "pandas", "pyarrow", "sklearn", "scipy", "pydantic", "PIL")),
+        ("benchmark.metrics.gaps", ("torch", "pandas", "pyarrow", "sklearn", "pydantic")),
+        ("leaderboard.scoring.ranking", ("torch", "pandas", "pyarrow", "sklearn", "timm")),
+        ("benchmark.comparison.record", ("torch", "sklearn", "timm")),
+        ("datasets.manifest", ("torch", "pandas", "pyarrow")),
+    ],
+)
+def test_what_needs_little_imports_little(module: str, without: tuple[str, ...]) -> None:
+    code = f"import sys, spurious_imagenet.{module}; print([m for m in {without} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "[]"
 
 
 def test_flat_names_do_not_import() -> None:

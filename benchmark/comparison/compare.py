@@ -19,7 +19,7 @@ from spurious_imagenet.benchmark.comparison.record import (
     Robustness,
 )
 from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
-from spurious_imagenet.benchmark.evaluation.record import GapRecord
+from spurious_imagenet.benchmark.evaluation.values import GapRecord
 from spurious_imagenet.benchmark.metrics.bootstrap import (
     bootstrap_ap,
     bootstrap_auc,

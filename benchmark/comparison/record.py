@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from spurious_imagenet.benchmark.evaluation.record import GapRecord
+from spurious_imagenet.benchmark.evaluation.values import GapRecord
 from spurious_imagenet.benchmark.metrics.intervals import PairedDifference
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.records import Record

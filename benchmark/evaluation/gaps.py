@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.evaluation.record import ClassGap, GapRecord
+from spurious_imagenet.benchmark.evaluation.values import ClassGap, GapRecord
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, bootstrap_mean, class_rng, mean_over_classes
 from spurious_imagenet.benchmark.metrics.gaps import accuracy_by_percentile, extremes, mean_gap, pooled_gap
 from spurious_imagenet.benchmark.metrics.intervals import interval

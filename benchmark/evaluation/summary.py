@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.evaluation.record import ClassRecord, Means
+from spurious_imagenet.benchmark.evaluation.values import ClassRecord, Means
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc, bootstrap_mean
 from spurious_imagenet.benchmark.metrics.intervals import interval, intervals
@@ -57,7 +57,7 @@ def summarise_resampled(
     """Measure as :func:`summarise` does, and return what its intervals are of.
 
     Returns:
-        The summary, and field of :class:`~spurious_imagenet.benchmark.evaluation.record.Means` -> (resamples,) means
+        The summary, and field of :class:`~spurious_imagenet.benchmark.evaluation.values.Means` -> (resamples,) means
         over resampled images and classes; ``accuracy`` too.
     """
     images = _Images(predictions, draws)

@@ -1,4 +1,12 @@
-"""Pure array functions that measure reliance on spurious features."""
+"""Pure array functions that measure reliance on spurious features.
+
+They import numpy alone; intervals, which are records, are imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from spurious_imagenet.benchmark.metrics.bootstrap import (
     bootstrap_ap,
@@ -8,9 +16,11 @@ from spurious_imagenet.benchmark.metrics.bootstrap import (
     class_rng,
     mean_over_classes,
 )
-from spurious_imagenet.benchmark.metrics.intervals import PairedDifference, interval, paired_difference
 from spurious_imagenet.benchmark.metrics.separation import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.spuriosity import spuriosity
+
+if TYPE_CHECKING:
+    from spurious_imagenet.benchmark.metrics.intervals import PairedDifference, interval, paired_difference
 
 __all__ = [
     "PairedDifference",
@@ -26,3 +36,11 @@ __all__ = [
     "spurious_ap",
     "spurious_auc",
 ]
+
+_OF_INTERVALS = ("PairedDifference", "interval", "paired_difference")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_INTERVALS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.intervals"), name)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.evaluation.record import ClassRecord, GapRecord, Means
+from spurious_imagenet.benchmark.evaluation.values import ClassRecord, GapRecord, Means
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.records import Record

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
-from spurious_imagenet.benchmark.evaluation.record import ClassRecord
 from spurious_imagenet.benchmark.evaluation.summary import summarise_resampled
+from spurious_imagenet.benchmark.evaluation.values import ClassRecord
 from spurious_imagenet.benchmark.metrics.resamples import BootstrapResamples
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError

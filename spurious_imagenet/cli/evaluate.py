@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.benchmark.evaluation.evaluate import evaluate, short_name
-from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.evaluation.sweep import SweepConfig, SweepResult, read_models, run_sweep
+from spurious_imagenet.benchmark.evaluation.values import Means
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.cli.options import (
     Backend,

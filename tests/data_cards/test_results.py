@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from pydantic import ValidationError
 
-from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.values import Means
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.mitigation.record import Mitigation
 from spurious_imagenet.data_cards.benchmark_file import TASKS, render_eval_file

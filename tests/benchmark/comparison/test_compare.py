@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from spurious_imagenet.benchmark.comparison.compare import compare
 from spurious_imagenet.benchmark.comparison.record import ModelComparison, ModelDifference
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record, gap_sample
-from spurious_imagenet.benchmark.evaluation.record import EvalRecord, Means
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.values import Means
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.cli import app

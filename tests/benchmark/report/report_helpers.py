@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spurious_imagenet.benchmark.evaluation.record import ClassGap, ClassRecord, EvalRecord, GapRecord, Means
+from spurious_imagenet.benchmark.evaluation.record import EvalRecord
+from spurious_imagenet.benchmark.evaluation.values import ClassGap, ClassRecord, GapRecord, Means
 from spurious_imagenet.benchmark.metrics import spurious_ap, spurious_auc
 from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.benchmark.mitigation.record import Mitigation
