@@ -9,7 +9,6 @@ boards.parquet       one row a board; written last
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -137,13 +136,11 @@ def _without_npfv(bank: ConceptBank, config: BoardsConfig, rows: dict[int, list[
 
 def _identity(config: BoardsConfig, store: FeatureStore) -> dict[str, Any]:
     """Describe everything that decides what a class's boards show; how they are drawn does not."""
-    bank_files = sorted(p for p in Path(config.bank).iterdir() if p.is_file())
-    train = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
     return {
         "schema_version": 1,
         "settings": config.model_dump(mode="json", include={"components", "concepts", "attack_steps"}),
-        "bank_sha256": {p.name: sha256_file(p) for p in bank_files},
-        "features_sha256": hashlib.sha256(train.encode()).hexdigest(),
+        "bank_sha256": ConceptBank.file_hashes(config.bank),
+        "features_sha256": store.sha256,
         "npfv_sha256": sha256_file(Path(config.npfv) / "config.json") if config.npfv else None,
     }
 

@@ -8,7 +8,6 @@ unfinished/          votes by chunk while the run is not finished
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -149,13 +148,11 @@ def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
     )
     if settings["verdict"] is None:
         del settings["verdict"]  # candidates from before there were verdicts are still of the same settings
-    bank_files = sorted(p for p in Path(config.bank).iterdir() if p.is_file())
-    pool = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
     return {
         "schema_version": 1,
         "settings": settings,
-        "bank_sha256": {p.name: sha256_file(p) for p in bank_files},
-        "pool_sha256": hashlib.sha256(pool.encode()).hexdigest(),
+        "bank_sha256": ConceptBank.file_hashes(config.bank),
+        "pool_sha256": store.sha256,
         "scorer": store.config.model,
         "scorer_weights_sha256": store.config.weights_sha256,
     }

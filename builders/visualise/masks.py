@@ -180,7 +180,6 @@ def _chosen(bank: ConceptBank, config: MasksConfig) -> ConceptBank:
 
 def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> None:
     """Say what the directory holds, or compare with what it says."""
-    features = "".join(f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in store.parts)
     directions = np.ascontiguousarray(bank.directions).tobytes()
     identity: dict[str, Any] = {
         "schema_version": 1,
@@ -190,7 +189,7 @@ def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConf
         "settings": config.model_dump(mode="json"),
         "concepts": bank.table["concept_id"].tolist(),
         "directions_sha256": hashlib.sha256(directions).hexdigest(),
-        "features_sha256": hashlib.sha256(features.encode()).hexdigest(),
+        "features_sha256": store.sha256,
     }
     file = root / "config.json"
     if not file.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
 from spurious_imagenet.tensors import load_arrays, save_arrays
 
 __all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank"]
@@ -116,6 +117,18 @@ class ConceptBank:
                 f"{what} was made by the bank's model with other preprocessing (configuration {config_sha256[:12]}, "
                 f"expected {self.info.feature_config_sha256[:12]}): use the same image size and protocol for both."
             )
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the concepts' ids, directions and offsets: of what the rows score, not of what is said of them."""
+        digest = hashlib.sha256("\n".join(self.table["concept_id"]).encode())
+        digest.update(np.ascontiguousarray(self.directions).tobytes() + self.offsets.tobytes())
+        return digest.hexdigest()
+
+    @staticmethod
+    def file_hashes(path: str | Path) -> dict[str, str]:
+        """Return the hash of each file of a saved bank, by its name: verdicts and names count too."""
+        return {p.name: sha256_file(p) for p in sorted(Path(path).iterdir()) if p.is_file()}
 
     def save(self, path: str | Path) -> None:
         """Write the bank as a directory of safetensors, parquet and JSON, whole or not at all."""

@@ -124,6 +124,12 @@ class FeatureStore:
             FeaturePart(p.parent) for p in sorted(self.path.glob("parts/*/receipt.json")) if p.parent.name[0] != "."
         )
 
+    @property
+    def sha256(self) -> str:
+        """Hash of what the finished parts hold: the features and rows of each, by the part's name."""
+        lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def part(self, shard: str) -> FeaturePart | None:
         """Return the part of ``shard``, or None where it is not finished; see :class:`ShardParts`."""
         return ShardParts(self.parts).find(shard)
