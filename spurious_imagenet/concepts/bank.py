@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
 from spurious_imagenet.tensors import load_arrays, save_arrays
 
-__all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank"]
+__all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank", "ConceptChoice"]
 
 #: Columns that every bank's table has; each kind of concept adds its own.
 REQUIRED_COLUMNS = ("concept_id", "kind", "class_index", "class_id", "class_name", "component", "name")
@@ -45,6 +46,36 @@ class BankInfo(BaseModel):
     """What that stage counted, such as the images it could not use."""
     rejects: tuple[dict[str, Any], ...] = ()
     """What could not become a concept, each with its reason."""
+
+
+class ConceptChoice(TypedDict, total=False):
+    """Which concepts of a bank are wanted; what is not given, or None, leaves none out.
+
+    Attributes:
+        concept_ids: Those of these ids.
+        class_ids: Those of these classes.
+        kinds: Those of these kinds.
+        verdict: Those with this verdict: none where the bank carries no verdicts.
+        residual: Whether rows that stand for all further components count; they do by default.
+        numbered_below: Those whose number is lower: a neuron's is its importance rank, counted from 0, where the bank
+            has one, any other concept's its component.
+        first: So many of each class in the bank's order, of those that meet all else.
+    """
+
+    concept_ids: Collection[str] | None
+    class_ids: Collection[str] | None
+    kinds: Collection[str] | None
+    verdict: str | None
+    residual: bool
+    numbered_below: int | None
+    first: int | None
+
+
+def _number_in_class(table: pd.DataFrame) -> pd.Series:
+    """Return how many concepts of its class come before each: a neuron's component is its index, not its place."""
+    if "importance_rank" not in table:
+        return table["component"]
+    return table["component"].where(table["importance_rank"].isna(), table["importance_rank"] - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +126,37 @@ class ConceptBank:
         index = np.arange(len(self))[rows]
         table = self.table.iloc[index].reset_index(drop=True)
         return ConceptBank(self.directions[index], self.offsets[index], table, self.info)
+
+    def choose(self, **asked: Unpack[ConceptChoice]) -> ConceptBank:
+        """Return the bank of the concepts that meet all that is asked, in the bank's order; see :meth:`rows_of`."""
+        return self.select(self.rows_of(**asked))
+
+    def rows_of(self, **asked: Unpack[ConceptChoice]) -> NDArray[np.int64]:
+        """Return the rows of the concepts that meet all that is asked, ascending; see :class:`ConceptChoice`.
+
+        ``first=n`` keeps the n of each class (``class_index``) that stand first in the bank among those that meet all
+        else. Stages write a class's components by falling variance and its neurons by falling importance.
+        ``numbered_below=n`` goes by a concept's own number instead, whether or not the lower ones are there.
+        """
+        table = self.table
+        wanted = np.ones(len(table), dtype=bool)
+        for column, values in (
+            ("concept_id", asked.get("concept_ids")),
+            ("class_id", asked.get("class_ids")),
+            ("kind", asked.get("kinds")),
+        ):
+            if values is not None:
+                wanted &= table[column].isin(list(values)).to_numpy()
+        if (verdict := asked.get("verdict")) is not None:
+            wanted &= (table["verdict"] == verdict).to_numpy() if "verdict" in table else False
+        if not asked.get("residual", True):
+            wanted &= (table["component"] >= 0).to_numpy()
+        if (below := asked.get("numbered_below")) is not None:
+            wanted &= (_number_in_class(table) < below).to_numpy()
+        rows = np.flatnonzero(wanted)
+        if (first := asked.get("first")) is not None:
+            rows = rows[table.iloc[rows].groupby("class_index").cumcount().to_numpy() < first]
+        return rows
 
     def check_features(self, weights_sha256: str, config_sha256: str, what: str) -> None:
         """Refuse features that the bank's directions do not read.
