@@ -257,10 +257,9 @@ def _differences(found: _Contenders) -> Iterator[ModelDifference]:
 def _separation(name: str, predictions: Predictions, resamples: int, seed: int) -> Iterator[tuple[Measure, _Mean]]:
     """Yield the mean AP and AUC over the classes that have spurious images, with their resamples."""
     draws = BootstrapResamples(resamples, seed)
-    table = predictions.table.sort_values(["class_id", "side", "concept_id", "sha256"])
     sides = {
         (str(class_id), str(side)): group["probability"].to_numpy()
-        for (class_id, side), group in table.groupby(["class_id", "side"])
+        for (class_id, side), group in predictions.ordered().table.groupby(["class_id", "side"])
     }
     values: dict[Measure, list[float]] = {"spurious_ap": [], "spurious_auc": []}
     resampled: dict[Measure, list[Resampled]] = {"spurious_ap": [], "spurious_auc": []}

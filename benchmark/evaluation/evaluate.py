@@ -261,11 +261,7 @@ def _predictions(
         for images, outputs in sides
         for i in range(0, len(images.table), _ROWS)
     ]
-    table = pd.concat(blocks, ignore_index=True)
-    order = ["class_id", "concept_id", "sha256", "name"]
-    first = table["side"] == "spurious"
-    table = table.assign(_first=first).sort_values(["_first", *order], kind="stable", ignore_index=True)
-    return Predictions(table.drop(columns="_first"))
+    return Predictions(pd.concat(blocks, ignore_index=True)).ordered()
 
 
 def _predicted(

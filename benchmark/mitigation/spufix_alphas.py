@@ -100,7 +100,7 @@ def alphas_of_store(bank: ConceptBank, store: FeatureStore) -> Iterator[ClassAlp
     class_ids = bank.table["class_id"].drop_duplicates().tolist()
     index = ImagesByClassId(store, class_ids)
     for class_id in class_ids:
-        rows = bank.select(np.flatnonzero(bank.table["class_id"] == class_id))
+        rows = bank.choose(class_ids=[class_id])
         images = index.images(class_id)
         if not len(images):
             raise DataError(f"{store.path} has no images of class {class_id!r}: expected its training images.")

@@ -101,12 +101,11 @@ def contrast(
 
 def _first(bank: ConceptBank, kind: str, top: int) -> ConceptBank:
     """Return the bank's first so many concepts of a kind of each class."""
-    rows = np.flatnonzero(bank.table["kind"] == kind)
-    if not len(rows):
+    chosen = bank.choose(kinds=[kind], first=top)
+    if not len(chosen):
         kinds = sorted(set(bank.table["kind"]))
         raise DataError(f"a concept bank of {bank.info.model} holds concepts of kind {kinds}: expected {kind!r}.")
-    order = bank.table.iloc[rows].groupby("class_index").cumcount().to_numpy()
-    return bank.select(rows[order < top])
+    return chosen
 
 
 def _class_contrast(

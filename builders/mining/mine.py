@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from spurious_imagenet.builders.mining.config import MineConfig
 from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
@@ -38,7 +36,7 @@ from spurious_imagenet.engine import Engine, LocalEngine
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits
-from spurious_imagenet.io import atomic_path, files_sha256, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_path, remove_leftovers, sha256_file, write_json
 from spurious_imagenet.runs import RunFolder
 
 __all__ = ["MineResult", "mine"]
@@ -121,31 +119,22 @@ def _chosen_concepts(bank: ConceptBank, config: MineConfig) -> ConceptBank:
             raise ConfigError(
                 f"bank {config.bank} has no concept {missing[0]!r}: expected ids such as {ids.iloc[0]!r}."
             )
-        return bank.select(np.flatnonzero(ids.isin(config.concepts)))
+        return bank.choose(concept_ids=config.concepts)
     if config.verdict is not None:
-        return bank.select(_rows_with_verdict(bank, config))
-    wanted = bank.table["component"] >= 0
-    if config.components is not None:
-        wanted &= _place_in_class(bank.table) < config.components
-    if not wanted.any():
+        return _with_verdict(bank, config)
+    chosen = bank.choose(residual=False, numbered_below=config.components)
+    if not len(chosen):
         raise ConfigError(f"bank {config.bank} has no components to mine.")
-    return bank.select(np.flatnonzero(wanted))
+    return chosen
 
 
-def _place_in_class(table: pd.DataFrame) -> pd.Series:
-    """Return how many concepts of its class stand before each: a neuron's component is its index, not its place."""
-    if "importance_rank" not in table:
-        return table["component"]
-    return table["component"].where(table["importance_rank"].isna(), table["importance_rank"] - 1)
-
-
-def _rows_with_verdict(bank: ConceptBank, config: MineConfig) -> NDArray[np.int64]:
+def _with_verdict(bank: ConceptBank, config: MineConfig) -> ConceptBank:
     if "verdict" not in bank.table:
         raise ConfigError(f"bank {config.bank} has no verdicts: put them on it with `spurious annotate` first.")
-    rows: NDArray[np.int64] = np.flatnonzero(bank.table["verdict"] == config.verdict)
-    if not len(rows):
+    chosen = bank.choose(verdict=config.verdict)
+    if not len(chosen):
         raise ConfigError(f"bank {config.bank} has no concept with the verdict {config.verdict!r}.")
-    return rows
+    return chosen
 
 
 def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
@@ -158,8 +147,8 @@ def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "settings": settings,
-        "bank_sha256": files_sha256(config.bank),
-        "pool_sha256": store.content_sha256,
+        "bank_sha256": ConceptBank.file_hashes(config.bank),
+        "pool_sha256": store.sha256,
         "scorer": store.config.model,
         "scorer_weights_sha256": store.config.weights_sha256,
     }

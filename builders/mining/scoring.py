@@ -1,9 +1,10 @@
 """The top images of a feature store on each concept of a bank.
 
-Two steps make the result exact, whatever the block size, the number of threads or the order of the parts. A float32
-matrix product over all images shortlists somewhat more than n images a concept. Each shortlisted (concept, image) pair
-is then scored by itself in float64 and rounded to float32; images rank by that number, ties by image id. Where the
-shortlist ends too close to the n-th best for float32 to tell them apart, all images near that boundary are scored so.
+Two steps make the result exact, whatever the block size, the number of threads or the order of the parts. Float32
+products of each class's images with its concepts shortlist somewhat more than n images per concept. Each shortlisted
+(concept, image) pair is then scored by itself in float64 and rounded to float32; images rank by that number, ties by
+image id. Where the shortlist ends too close to the n-th best for float32 to tell them apart, all images near that
+boundary are scored so.
 """
 
 from __future__ import annotations
@@ -18,21 +19,20 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.builders.mining.products import ProductTopN
 from spurious_imagenet.builders.mining.topn import MAX_ID, StreamingTopN
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
-__all__ = ["Progress", "TopCandidates", "top_of_assigned", "top_of_store"]
+__all__ = ["Progress", "TopCandidates", "top_of_assigned"]
 
 #: Called with (images done, images in all).
 Progress = Callable[[int, int], None]
 
 Indices = NDArray[np.int64]
 
-_BLOCK_ROWS = 4096  # enough for the matrix product's full speed, few enough for tens of MB
-_BLOCK_SCORES = 2**25  # fewer rows where there are so many concepts that their scores would exceed 128 MiB
+_BLOCK_ROWS = 4096  # enough to spread the cost of a block, few enough for tens of MB
+_BLOCK_SCORES = 2**25  # fewer rows where there are so many concepts of a class that scores would exceed 128 MiB
 _PAIRS_AT_ONCE = 64  # the float64 operands of so many pairs stay in the cache
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 
@@ -57,8 +57,10 @@ class TopCandidates:
     row: Indices
 
 
-def top_of_store(bank: ConceptBank, store: FeatureStore, n: int, progress: Progress | None = None) -> TopCandidates:
-    """Find the ``n`` images of a store that score highest on each concept, whatever class the model assigns them.
+def top_of_assigned(bank: ConceptBank, store: FeatureStore, n: int, progress: Progress | None = None) -> TopCandidates:
+    """Find the ``n`` images that score highest on each concept among those that the model assigns to its class.
+
+    The assigned class, ``top5_index[0]`` of an image's row, must equal the concept's ``class_index``.
 
     Args:
         bank: M concepts.
@@ -74,16 +76,7 @@ def top_of_store(bank: ConceptBank, store: FeatureStore, n: int, progress: Progr
         DataError: A feature is NaN or infinite; part and row are named.
         ConfigError: ``n`` is below 1, or the bank is empty.
     """
-    return _Search(bank, _Images(bank, store, assigned=False)).top(n, progress)
-
-
-def top_of_assigned(bank: ConceptBank, store: FeatureStore, n: int, progress: Progress | None = None) -> TopCandidates:
-    """Find the ``n`` images that score highest on each concept among those that the model assigns to its class.
-
-    The assigned class, ``top5_index[0]`` of an image's row, must equal the concept's ``class_index``. All else is as
-    in :func:`top_of_store`.
-    """
-    return _Search(bank, _Images(bank, store, assigned=True)).top(n, progress)
+    return _Search(bank, _Images(bank, store)).top(n, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +87,20 @@ class _Block:
         features: (B, D) float32.
         longest: Largest Euclidean length among them.
         ids: (B,) image ids.
-        assigned: (B,) classes the model assigned, if only concepts of that class count.
+        assigned: (B,) classes that the model assigned.
     """
 
     features: torch.Tensor
     longest: float
     ids: Indices
-    assigned: Indices | None
+    assigned: Indices
 
 
 class _Images:
     """The images of a store in the order of their ids, read in blocks."""
 
-    def __init__(self, bank: ConceptBank, store: FeatureStore, *, assigned: bool) -> None:
+    def __init__(self, bank: ConceptBank, store: FeatureStore) -> None:
         bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
-        self.assigned = assigned
         self.block_rows = max(1, min(_BLOCK_ROWS, _BLOCK_SCORES // max(1, len(bank))))
         self.dim = store.config.feature_dim
         self.parts = sorted(store.parts, key=lambda part: part.path.name)
@@ -140,12 +132,12 @@ class _Images:
                 yield block
 
     def _read_blocks(self) -> Iterator[_Block]:
-        last, assigned = None, None
+        last, assigned = None, np.empty(0, np.int64)
         # Fresh memory for each block would cost a tenth of the run in page faults.
         halves = np.empty((self.block_rows, self.dim), np.float16)
         buffers = cycle([torch.empty(halves.shape), torch.empty(halves.shape)])
         for (part, first_id, rows), floats in zip(self.spans(), buffers, strict=False):
-            if self.assigned and part is not last:
+            if part is not last:
                 last, assigned = part, _assigned_classes(part)
             # Mapped anew for each block: the pages of a map stay resident for as long as it is open.
             count = rows.stop - rows.start
@@ -156,7 +148,7 @@ class _Images:
                 row = rows.start + int(np.isfinite(lengths).argmin())
                 raise DataError(f"row {row} of part {part.path.name} has a NaN or infinite feature.")
             ids = np.arange(first_id + rows.start, first_id + rows.stop)
-            yield _Block(features, float(lengths.max()), ids, None if assigned is None else assigned[rows])
+            yield _Block(features, float(lengths.max()), ids, assigned[rows])
 
 
 def _assigned_classes(part: FeaturePart) -> Indices:
@@ -170,8 +162,6 @@ class _Search:
     def __init__(self, bank: ConceptBank, images: _Images) -> None:
         self.bank = bank
         self.images = images
-        self.directions = torch.from_numpy(np.ascontiguousarray(bank.directions))
-        self.products = torch.empty(images.block_rows, len(bank))
         self.offsets = bank.offsets.astype(np.float64)
         self.concepts_of = bank.table.groupby("class_index").indices
 
@@ -190,32 +180,18 @@ class _Search:
         self, size: int, progress: Progress | None
     ) -> tuple[NDArray[np.float32], Indices, NDArray[np.float64]]:
         """Return (M, size) scores without offsets, their image ids, and an (M,) bound on any such score's error."""
-        if self.images.assigned:
-            pairs = StreamingTopN(len(self.bank), size)
-            longest = self._each(lambda block: self._take_pairs(pairs, block), progress)
-            best = pairs.result()
-        else:
-            with ProductTopN(self.directions, size, self.images.block_rows) as top:
-                longest = self._each(lambda block: top.update(block.features, block.ids), progress)
-            best = top.result()
-        # However it is added up, a sum of D products is off by gamma_D |φ||d| at most (Higham 2002, section 3.1).
-        roundoff = self.directions.shape[1] * _UNIT_ROUNDOFF
-        lengths = torch.linalg.vector_norm(self.directions.double(), dim=1).numpy()
-        return *best, 1.001 * roundoff / (1 - roundoff) * longest * lengths
-
-    def _each(self, take: Callable[[_Block], None], progress: Progress | None) -> float:
-        """Hand over every block; return the largest Euclidean length of features among them."""
-        longest = 0.0
+        top, longest = StreamingTopN(len(self.bank), size), 0.0
         for block in self.images.blocks():
-            take(block)
+            rows, concepts, scores = self._assigned_pairs(block)
+            top.update(concepts, scores, block.ids[rows])
             longest = max(longest, block.longest)
             if progress:
                 progress(int(block.ids[-1]) + 1, len(self.images))
-        return longest
-
-    def _take_pairs(self, pairs: StreamingTopN, block: _Block) -> None:
-        rows, concepts, scores = self._assigned_pairs(block)
-        pairs.update_pairs(concepts, scores, block.ids[rows])
+        # However it is added up, a sum of D products is off by gamma_D |φ||d| at most (Higham 2002, section 3.1).
+        roundoff = self.bank.directions.shape[1] * _UNIT_ROUNDOFF
+        directions = torch.from_numpy(np.ascontiguousarray(self.bank.directions)).double()
+        lengths = torch.linalg.vector_norm(directions, dim=1).numpy()
+        return *top.result(), 1.001 * roundoff / (1 - roundoff) * longest * lengths
 
     def _rank(self, ids: Indices, n: int) -> tuple[NDArray[np.float32], Indices]:
         """Rank (M, size) shortlisted images by their exact scores; return the best n and their ids."""
@@ -229,31 +205,21 @@ class _Search:
             if here.stop > here.start:
                 wanted, local = np.unique(images[here], return_inverse=True)
                 features = torch.from_numpy(part.features()[wanted - first_id]).float().numpy()
-                ranking.update_pairs(concepts[here], self._exact(features, local, concepts[here]), images[here])
+                ranking.update(concepts[here], self._exact(features, local, concepts[here]), images[here])
         return ranking.result()
 
     def _rank_from(self, lowest: NDArray[np.float64], n: int) -> tuple[NDArray[np.float32], Indices]:
         """Rank the images whose float32 score (without offset) is at least ``lowest`` (M,) by their exact scores."""
         ranking = StreamingTopN(len(self.bank), n)
         for block in self.images.blocks():
-            if block.assigned is None:
-                rows, concepts = np.nonzero(self._product(block.features) >= lowest)
-            else:
-                rows, concepts, approximate = self._assigned_pairs(block)
-                near = approximate >= lowest[concepts]
-                rows, concepts = rows[near], concepts[near]
-            ranking.update_pairs(concepts, self._exact(block.features.numpy(), rows, concepts), block.ids[rows])
+            rows, concepts, approximate = self._assigned_pairs(block)
+            near = approximate >= lowest[concepts]
+            rows, concepts = rows[near], concepts[near]
+            ranking.update(concepts, self._exact(block.features.numpy(), rows, concepts), block.ids[rows])
         return ranking.result()
-
-    def _product(self, features: torch.Tensor) -> NDArray[np.float32]:
-        """Score (B, D) features on all concepts in float32, without offsets, which do not change the order."""
-        scores: NDArray[np.float32] = torch.mm(features, self.directions.T, out=self.products[: len(features)]).numpy()
-        return scores
 
     def _assigned_pairs(self, block: _Block) -> tuple[Indices, Indices, NDArray[np.float32]]:
         """Return row, concept and float32 score without offset of every pair that counts."""
-        if block.assigned is None:
-            raise ValueError("the block's images have no assigned class")
         features, assigned = block.features.numpy(), block.assigned
         order = np.argsort(assigned, kind="stable")
         classes, first = np.unique(assigned[order], return_index=True)

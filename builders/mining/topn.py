@@ -1,4 +1,4 @@
-"""The N highest-scoring images of many concepts over a stream of score blocks, in bounded memory."""
+"""The N highest-scoring images of many concepts over a stream of scores, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,6 @@ MAX_ID = 2**32 - 1
 # comparison then ranks and breaks ties, so the result cannot depend on the order in which blocks arrive.
 _EMPTY = np.iinfo(np.int64).min  # below every score's key, -inf included
 _SIGN_REST = np.int32(0x7FFFFFFF)
-
-# Above this share of survivors (scores that come in ascending order, say) picking them out of a block costs more
-# than queueing the block whole.
-_DENSE_SHARE = 0.3
 
 # A longer queue means fewer merges but staler thresholds; below ~1,000 the merges dominate. With very many concepts
 # the queues of all of them may take 256 MiB at most, if n is no larger.
@@ -49,7 +45,7 @@ class StreamingTopN:
     """Keeps, for each concept, the ``n`` highest scores of a stream and the images they belong to.
 
     A score is only queued if it is not below its concept's n-th best so far; full queues are merged into the best.
-    Ties go to the lower image id. The result is the same whatever the order and size of the blocks.
+    Ties go to the lower image id. The result is the same whatever the order of the pairs and how they are cut.
 
     Memory is ``8 * M * (n + max(n, min(1024, 2**25 / M)))`` bytes for M concepts: 14 MB for the top 625 of 1,000.
     """
@@ -74,32 +70,12 @@ class StreamingTopN:
         self._queued = np.zeros(num_concepts, dtype=np.int64)
         self._threshold = np.full(num_concepts, -np.inf, dtype=np.float32)
 
-    def update(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-        """Take a block of images, scored on every concept.
-
-        Args:
-            scores: (B, M) float32, higher is better; -inf is a score.
-            ids: (B,) int64 in [0, 2**32); each image comes once in the stream.
-
-        Raises:
-            DataError: A score is NaN, an id is out of range, or the shapes or types are others.
-        """
-        if scores.dtype != np.float32 or scores.shape != (len(ids), self.num_concepts):
-            raise DataError(
-                f"a block of scores is {scores.dtype} {scores.shape}: expected float32 {(len(ids), self.num_concepts)}."
-            )
-        _check_ids(ids)
-        for start in range(0, len(ids), self._queue):
-            self._update_chunk(np.ascontiguousarray(scores[start : start + self._queue]), ids[start:][: self._queue])
-
-    def update_pairs(
-        self, concepts: NDArray[np.integer[Any]], scores: NDArray[np.float32], ids: NDArray[np.int64]
-    ) -> None:
-        """Take single (concept, image) pairs, where an image counts for some concepts only.
+    def update(self, concepts: NDArray[np.integer[Any]], scores: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
+        """Take scores of (concept, image) pairs: an image may count for some concepts only.
 
         Args:
             concepts: (P,) concept indices in [0, M).
-            scores: (P,) float32.
+            scores: (P,) float32, higher is better; -inf is a score.
             ids: (P,) int64 in [0, 2**32); each (concept, image) pair comes once in the stream.
 
         Raises:
@@ -124,27 +100,6 @@ class StreamingTopN:
         """
         self._merge()
         return _unpack(np.sort(self._keys[:, self._queue :], axis=1)[:, ::-1])
-
-    def _update_chunk(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-        alive = scores < self._threshold
-        np.logical_not(alive, out=alive)  # not `>=`: NaN must survive to be refused
-        flat = np.flatnonzero(alive)
-        if len(flat) > _DENSE_SHARE * scores.size:
-            self._queue_block(scores, ids)
-        elif len(flat):
-            rows, concepts = np.divmod(flat, self.num_concepts)
-            self._queue_pairs(concepts, scores.reshape(-1)[flat], ids[rows])
-
-    def _queue_block(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> None:
-        if np.isnan(scores).any():
-            row, concept = np.argwhere(np.isnan(scores))[0]
-            raise _nan(concept, ids[row])
-        start = int(self._queued.max())
-        if start + len(ids) > self._queue:
-            self._merge()
-            start = 0
-        self._keys[:, start : start + len(ids)] = _pack(scores, ids[:, None]).T
-        self._queued[:] = start + len(ids)
 
     def _queue_pairs(
         self, concepts: NDArray[np.integer[Any]], scores: NDArray[np.float32], ids: NDArray[np.int64]

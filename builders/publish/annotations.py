@@ -42,6 +42,7 @@ ANNOTATIONS = Features(
         "source": _TEXT,
         "votes": List(
             {"labeler": _TEXT, "answer": _TEXT, "confidence": Value("float64"), "reason": _TEXT, "time": _TEXT}
+            | {"role": _TEXT}
         ),
         "name": _TEXT,
         "weights_sha256": _TEXT,
@@ -95,7 +96,10 @@ def publish_annotations(config: AnnotationsConfig, out: str | Path) -> DatasetMa
 
 def _public(verdict: ConceptVerdict, names: dict[str, str]) -> ConceptVerdict:
     said = public_votes(verdict.votes, names)
-    votes = [Vote.model_validate({("time" if k == "date" else k): v for k, v in vote.items()}) for vote in said]
+    votes = [
+        Vote(**{("time" if k == "date" else k): v for k, v in public.items()}, role=vote.role)
+        for vote, public in zip(verdict.votes, said, strict=True)
+    ]
     return verdict.model_copy(update={"votes": tuple(votes)})
 
 
@@ -114,7 +118,7 @@ def _counts(verdicts: Sequence[ConceptVerdict]) -> dict[str, int]:
         "concepts": len(verdicts),
         "classes": len({v.class_id for v in verdicts}),
         "votes": sum(len(v.votes) for v in verdicts),
-        "labelers": len({vote.labeler for v in verdicts for vote in v.votes} - {"adjudicator"}),
+        "labelers": len({vote.labeler for v in verdicts for vote in v.votes if vote.role == "labeler"}),
     }
 
 

@@ -71,7 +71,7 @@ def public_votes(votes: Sequence[Vote], names: Mapping[str, str]) -> list[dict[s
     """Return what people said, under pseudonyms and by day; whoever settled a disagreement is the adjudicator."""
     return [
         {
-            "labeler": "adjudicator" if (v.reason or "").startswith("adjudication; ") else names[v.labeler],
+            "labeler": names[v.labeler] if v.role == "labeler" else "adjudicator",
             "answer": v.answer,
             "confidence": v.confidence,
             "reason": v.reason,

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from spurious_imagenet.builders.review.agreement import cohen_kappa, krippendorff_alpha
+from spurious_imagenet.concepts.verdict import role_of
 from spurious_imagenet.errors import UndefinedMetricError
 
 __all__ = ["who_judged"]
@@ -34,7 +35,7 @@ def who_judged(table: pd.DataFrame) -> str:
 
 def _settles(vote: Mapping[str, Any]) -> bool:
     """Tell whether a vote settled a disagreement: whoever saw the others' answers does not count to the agreement."""
-    return str(vote["reason"] or "").startswith("adjudication; ")
+    return bool(role_of(vote) == "adjudicator")
 
 
 def _agreement(answers: Sequence[Mapping[str, str]], labelers: Sequence[str]) -> str:

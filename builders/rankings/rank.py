@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from spurious_imagenet.builders.rankings.config import RankConfig
 from spurious_imagenet.builders.rankings.images import ClassImages, SplitImages
@@ -171,16 +170,16 @@ def _choose(bank: ConceptBank, config: RankConfig) -> tuple[ConceptBank, bool]:
         unknown = sorted(set(config.concepts) - set(ids))
         if unknown:
             raise ConfigError(f"bank {config.bank} has no concept {unknown[0]!r}.")
-        return bank.select(np.flatnonzero(ids.isin(config.concepts))), False
+        return bank.choose(concept_ids=config.concepts), False
     if "verdict" not in bank.table:
         if config.verdict is not None:
             raise ConfigError(f"bank {config.bank} has no verdicts: put them on it with `spurious annotate` first.")
         return bank, False
     verdict = config.verdict or "spurious"
-    rows: NDArray[np.int64] = np.flatnonzero(bank.table["verdict"] == verdict)
-    if not len(rows):
+    chosen = bank.choose(verdict=verdict)
+    if not len(chosen):
         raise ConfigError(f"bank {config.bank} has no concept with the verdict {verdict!r}.")
-    return bank.select(rows), True
+    return chosen, True
 
 
 def _store(path: str, bank: ConceptBank) -> FeatureStore:

@@ -16,6 +16,7 @@ from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.builders.review.verdict import Verdict
 from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
+from spurious_imagenet.concepts.verdict import VoteRole
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.io import atomic_path
 
@@ -130,7 +131,7 @@ def concept_verdicts(review: Review) -> ConceptVerdicts:
 def _concept_verdict(item: ReviewItem, consensus: Consensus, name: str) -> ConceptVerdict:
     votes = [_vote(v) for v in consensus.verdicts]
     if consensus.adjudication is not None:
-        votes.append(_vote(consensus.adjudication, "adjudication; "))
+        votes.append(_vote(consensus.adjudication, "adjudicator"))
     return ConceptVerdict.model_validate(
         {
             "concept_id": item.concept_id,
@@ -147,9 +148,10 @@ def _concept_verdict(item: ReviewItem, consensus: Consensus, name: str) -> Conce
     )
 
 
-def _vote(verdict: Verdict, before: str = "") -> Vote:
+def _vote(verdict: Verdict, role: VoteRole = "labeler") -> Vote:
     answers = ", ".join(f"{question}: {answer}" for question, answer in verdict.answers.items())
-    return Vote(labeler=verdict.labeler, answer=verdict.outcome or "", reason=before + answers, time=verdict.time)
+    reason = f"adjudication; {answers}" if role == "adjudicator" else answers
+    return Vote(labeler=verdict.labeler, answer=verdict.outcome or "", reason=reason, time=verdict.time, role=role)
 
 
 def _write_reviewed(review: Review, consensus: dict[str, Consensus], path: Path) -> int:

@@ -161,14 +161,11 @@ def _chosen(bank: ConceptBank, config: MasksConfig) -> ConceptBank:
             raise ConfigError(
                 f"the bank has no concept {missing[0]!r}: expected ids such as {table['concept_id'][0]!r}."
             )
-        return bank.select(np.flatnonzero(table["concept_id"].isin(config.concepts)))
-    rows = np.flatnonzero(table["component"] >= 0)  # a residual row is no concept
-    if config.components is not None:
-        order = table.iloc[rows].groupby("class_index").cumcount().to_numpy()
-        rows = rows[order < config.components]
-    if not len(rows):
+        return bank.choose(concept_ids=config.concepts)
+    chosen = bank.choose(residual=False, first=config.components)
+    if not len(chosen):
         raise ConfigError("the bank has no concepts to make masks of.")
-    return bank.select(rows)
+    return chosen
 
 
 def _identity(bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> dict[str, Any]:
@@ -182,7 +179,7 @@ def _identity(bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> di
         "settings": config.model_dump(mode="json"),
         "concepts": bank.table["concept_id"].tolist(),
         "directions_sha256": hashlib.sha256(directions).hexdigest(),
-        "features_sha256": store.content_sha256,
+        "features_sha256": store.sha256,
     }
 
 

@@ -5,7 +5,6 @@ See :mod:`~spurious_imagenet.builders.visualise.npfv_store` for what is written.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -215,8 +214,6 @@ def _groups(rows: dict[int, list[int]], batch_size: int) -> Iterator[list[int]]:
 
 
 def _identity(classifier: Classifier, bank: ConceptBank, config: NpfvConfig) -> dict[str, Any]:
-    digest = hashlib.sha256("\n".join(bank.table["concept_id"]).encode())
-    digest.update(np.ascontiguousarray(bank.directions).tobytes() + bank.offsets.tobytes())
     size = classifier.preprocess.size
     return {
         "schema_version": 1,
@@ -225,7 +222,7 @@ def _identity(classifier: Classifier, bank: ConceptBank, config: NpfvConfig) -> 
         "eps_at_image_size": eps_at(config.eps, size),
         "model": bank.info.model,
         "weights_sha256": classifier.weights_sha256,
-        "bank_sha256": digest.hexdigest(),
+        "bank_sha256": bank.sha256,
     }
 
 

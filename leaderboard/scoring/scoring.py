@@ -14,7 +14,7 @@ from spurious_imagenet.benchmark.evaluation.gaps import GapSample, gap_sample
 from spurious_imagenet.benchmark.evaluation.summary import summarise_resampled
 from spurious_imagenet.benchmark.evaluation.values import ClassRecord
 from spurious_imagenet.benchmark.metrics.resamples import BootstrapResamples
-from spurious_imagenet.datasets.predictions import Predictions
+from spurious_imagenet.datasets.predictions import Predictions, ordered
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.scoring.leave_out import SelectionVotes
@@ -26,7 +26,6 @@ __all__ = ["score_entry"]
 
 #: Resamples are the same for every entry of a version: so much of them is kept between entries.
 _KEPT_BYTES = 512 << 20
-_ORDER = ["_first", "class_id", "concept_id", "sha256", "name"]
 _KEYS = ["side", "class_id", "concept_id", "sha256"]
 
 
@@ -58,7 +57,7 @@ class _Scorer:
     def __init__(self, version: BenchmarkVersion) -> None:
         self.version, info = version, version.info
         self.draws = BootstrapResamples(info.resamples, info.seed, _KEPT_BYTES)
-        images = _sorted(version.images)
+        images = ordered(version.images)
         self.images = images[_KEYS]
         self.votes = (
             None if info.min_agree is None else SelectionVotes(images[images["side"] == "spurious"], info.min_agree)
@@ -88,9 +87,9 @@ class _Scorer:
         """Return the predictions in the order of evaluation, by which every model is resampled alike."""
         if _same(predictions.table, self.images):
             return predictions
-        ordered = _sorted(predictions.table)
-        if _same(ordered, self.images):
-            return Predictions(ordered)
+        predictions = predictions.ordered()
+        if _same(predictions.table, self.images):
+            return predictions
         raise DataError(
             f"entry {entry.id[:12]} has predictions of {len(predictions)} images that are not the {len(self.images)} "
             f"of version {self.version.info.version}: expected exactly these."
@@ -117,11 +116,6 @@ class _Scorer:
             return None
         where = f"the rankings of version {info.version}"
         return gap_sample(predictions, rankings, k=info.gap_k, resamples=info.resamples, seed=info.seed, where=where)
-
-
-def _sorted(images: pd.DataFrame) -> pd.DataFrame:
-    marked = images.assign(_first=images["side"] == "spurious")
-    return marked.sort_values(_ORDER, kind="stable", ignore_index=True).drop(columns="_first")
 
 
 def _same(found: pd.DataFrame, expected: pd.DataFrame) -> bool:

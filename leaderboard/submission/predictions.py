@@ -17,7 +17,6 @@ from spurious_imagenet.leaderboard.version import BenchmarkVersion
 __all__ = ["as_predictions", "class_problems", "coverage_problems"]
 
 _WORDNET = re.compile(r"n\d{8}")
-_ORDER = ["class_id", "concept_id", "sha256", "name"]
 
 
 def as_predictions(table: pd.DataFrame, version: BenchmarkVersion) -> Predictions:
@@ -39,10 +38,7 @@ def as_predictions(table: pd.DataFrame, version: BenchmarkVersion) -> Prediction
     images = version.images[["side", "class_id", "concept_id", "name", "sha256"]]
     found = images.merge(table[[*KEY, "probability", "top5_id", "top5_probability"]], on=KEY, validate="many_to_one")
     found["predicted_id"] = [best[0] for best in found["top5_id"]]
-    found = found.assign(_first=found["side"] == "spurious").sort_values(
-        ["_first", *_ORDER], kind="stable", ignore_index=True
-    )
-    return Predictions(found.drop(columns="_first"))
+    return Predictions(found).ordered()
 
 
 def coverage_problems(table: pd.DataFrame, version: BenchmarkVersion, where: str) -> list[Problem]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import typer
 
 from spurious_imagenet.cli.options import console
@@ -36,10 +35,9 @@ def command(
         reason = unmatched[0].reason if unmatched else f"{verdicts} holds no verdicts"
         raise DataError(f"none of {len(read)} verdicts is on a concept of {bank}: {reason}.")
     if only is not None:
-        rows = np.flatnonzero(annotated.table["verdict"] == only)
-        if not len(rows):
+        annotated = annotated.choose(verdict=only)
+        if not len(annotated):
             raise DataError(f"no concept of {bank} has the verdict {only!r}.")
-        annotated = annotated.select(rows)
     annotated.save(out)
     for verdict, reason in unmatched[:_SHOWN]:
         text = f"  not matched: {verdict.kind} {verdict.class_id} {verdict.component} ({verdict.verdict}): {reason}"

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, cast
 
-import numpy as np
 import typer
 
 from spurious_imagenet.benchmark.mitigation.spufix import TransferConfig, fit_scorer, transfer
@@ -113,19 +112,19 @@ def _found_alphas(bank: ConceptBank | None, store: FeatureStore | None, alphas: 
 def _chosen(path: Path, verdict: str, concepts: list[str] | None) -> ConceptBank:
     bank = ConceptBank.load(path)
     if concepts:
-        known = {name: row for row, name in enumerate(bank.table["concept_id"])}
+        known = bank.table["concept_id"].tolist()
         unknown = next((c for c in concepts if c not in known), None)
         if unknown is not None:
             raise ConfigError(
                 f"--concept {unknown!r} is not in {path}: expected an id such as {next(iter(known), '')!r}."
             )
-        return bank.select(sorted({known[c] for c in concepts}))
+        return bank.choose(concept_ids=concepts)
     if "verdict" not in bank.table.columns:
         raise ConfigError(f"{path} carries no verdicts: put them on with `spurious annotate`, or give --concept.")
-    rows = np.flatnonzero(bank.table["verdict"] == verdict)
-    if not len(rows):
+    chosen = bank.choose(verdict=verdict)
+    if not len(chosen):
         raise ConfigError(f"{path} has no concept with the verdict {verdict!r}: nothing to take out.")
-    return bank.select(rows)
+    return chosen
 
 
 def _say(spufix: Spufix, out: Path) -> None:

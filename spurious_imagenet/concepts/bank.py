@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spurious_imagenet.errors import StoreError, one_line
-from spurious_imagenet.io import atomic_directory
+from spurious_imagenet.io import atomic_directory, sha256_file
 from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import load_arrays, save_arrays
 
-__all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank"]
+__all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank", "ConceptChoice"]
 
 #: Columns that every bank's table has; each kind of concept adds its own.
 REQUIRED_COLUMNS = ("concept_id", "kind", "class_index", "class_id", "class_name", "component", "name")
@@ -42,6 +44,36 @@ class BankInfo(Record):
     """What that stage counted, such as the images it could not use."""
     rejects: tuple[dict[str, Any], ...] = ()
     """What could not become a concept, each with its reason."""
+
+
+class ConceptChoice(TypedDict, total=False):
+    """Which concepts of a bank are wanted; what is not given, or None, leaves none out.
+
+    Attributes:
+        concept_ids: Those of these ids.
+        class_ids: Those of these classes.
+        kinds: Those of these kinds.
+        verdict: Those with this verdict: none where the bank carries no verdicts.
+        residual: Whether rows that stand for all further components count; they do by default.
+        numbered_below: Those whose number is lower: a neuron's is its importance rank, counted from 0, where the bank
+            has one, any other concept's its component.
+        first: So many of each class in the bank's order, of those that meet all else.
+    """
+
+    concept_ids: Collection[str] | None
+    class_ids: Collection[str] | None
+    kinds: Collection[str] | None
+    verdict: str | None
+    residual: bool
+    numbered_below: int | None
+    first: int | None
+
+
+def _number_in_class(table: pd.DataFrame) -> pd.Series:
+    """Return how many concepts of its class come before each: a neuron's component is its index, not its place."""
+    if "importance_rank" not in table:
+        return table["component"]
+    return table["component"].where(table["importance_rank"].isna(), table["importance_rank"] - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +125,37 @@ class ConceptBank:
         table = self.table.iloc[index].reset_index(drop=True)
         return ConceptBank(self.directions[index], self.offsets[index], table, self.info)
 
+    def choose(self, **asked: Unpack[ConceptChoice]) -> ConceptBank:
+        """Return the bank of the concepts that meet all that is asked, in the bank's order; see :meth:`rows_of`."""
+        return self.select(self.rows_of(**asked))
+
+    def rows_of(self, **asked: Unpack[ConceptChoice]) -> NDArray[np.int64]:
+        """Return the rows of the concepts that meet all that is asked, ascending; see :class:`ConceptChoice`.
+
+        ``first=n`` keeps the n of each class (``class_index``) that stand first in the bank among those that meet all
+        else. Stages write a class's components by falling variance and its neurons by falling importance.
+        ``numbered_below=n`` goes by a concept's own number instead, whether or not the lower ones are there.
+        """
+        table = self.table
+        wanted = np.ones(len(table), dtype=bool)
+        for column, values in (
+            ("concept_id", asked.get("concept_ids")),
+            ("class_id", asked.get("class_ids")),
+            ("kind", asked.get("kinds")),
+        ):
+            if values is not None:
+                wanted &= table[column].isin(list(values)).to_numpy()
+        if (verdict := asked.get("verdict")) is not None:
+            wanted &= (table["verdict"] == verdict).to_numpy() if "verdict" in table else False
+        if not asked.get("residual", True):
+            wanted &= (table["component"] >= 0).to_numpy()
+        if (below := asked.get("numbered_below")) is not None:
+            wanted &= (_number_in_class(table) < below).to_numpy()
+        rows = np.flatnonzero(wanted)
+        if (first := asked.get("first")) is not None:
+            rows = rows[table.iloc[rows].groupby("class_index").cumcount().to_numpy() < first]
+        return rows
+
     def check_features(self, weights_sha256: str, config_sha256: str, what: str) -> None:
         """Refuse features that the bank's directions do not read.
 
@@ -114,6 +177,18 @@ class ConceptBank:
                 f"{what} was made by the bank's model with other preprocessing (configuration {config_sha256[:12]}, "
                 f"expected {self.info.feature_config_sha256[:12]}): use the same image size and protocol for both."
             )
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the concepts' ids, directions and offsets: of what the rows score, not of what is said of them."""
+        digest = hashlib.sha256("\n".join(self.table["concept_id"]).encode())
+        digest.update(np.ascontiguousarray(self.directions).tobytes() + self.offsets.tobytes())
+        return digest.hexdigest()
+
+    @staticmethod
+    def file_hashes(path: str | Path) -> dict[str, str]:
+        """Return the hash of each file of a saved bank, by its name: verdicts and names count too."""
+        return {p.name: sha256_file(p) for p in sorted(Path(path).iterdir()) if p.is_file()}
 
     def save(self, path: str | Path) -> None:
         """Write the bank as a directory of safetensors, parquet and JSON, whole or not at all."""

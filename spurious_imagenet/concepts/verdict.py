@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from spurious_imagenet.records import Record
 
-__all__ = ["ConceptVerdict", "VerdictValue", "Vote"]
+__all__ = ["ConceptVerdict", "VerdictValue", "Vote", "VoteRole", "role_of"]
 
 VerdictValue = Literal["spurious", "core", "unclear"]
+VoteRole = Literal["labeler", "adjudicator"]
 
 _Name = Annotated[str, Field(min_length=1, max_length=500)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
@@ -28,6 +30,15 @@ class Vote(Record, allow_inf_nan=False):
     reason: _Text | None = None
     time: _Name | None = None
     """ISO 8601."""
+    role: VoteRole = "labeler"
+    """An adjudicator settled a disagreement, having seen what the labelers answered."""
+
+
+def role_of(vote: Mapping[str, Any]) -> Any:
+    """Return the role of a vote as it was kept; before votes had one, an adjudicator's reason began in a set way."""
+    return vote.get("role") or (
+        "adjudicator" if str(vote.get("reason") or "").startswith("adjudication; ") else "labeler"
+    )
 
 
 class ConceptVerdict(Record):
@@ -50,6 +61,13 @@ class ConceptVerdict(Record):
     """What a person calls the concept."""
     weights_sha256: _Name | None = None
     """Hash of the weights of the model that was judged; None where it is not known."""
+
+    @field_validator("votes", mode="before")
+    @classmethod
+    def _with_roles(cls, votes: Any) -> Any:
+        if not isinstance(votes, list | tuple):
+            return votes
+        return tuple({**v, "role": role_of(v)} if isinstance(v, Mapping) else v for v in votes)
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -22,7 +22,14 @@ __all__ = ["first_problem", "inert_cell", "original_text", "read_rows", "write_r
 
 _TEXT = pa.string()
 _VOTE = pa.struct(
-    [("labeler", _TEXT), ("answer", _TEXT), ("confidence", pa.float64()), ("reason", _TEXT), ("time", _TEXT)]
+    [
+        ("labeler", _TEXT),
+        ("answer", _TEXT),
+        ("confidence", pa.float64()),
+        ("reason", _TEXT),
+        ("time", _TEXT),
+        ("role", _TEXT),
+    ]
 )
 _SCHEMA = pa.schema(
     [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.io import atomic_path
 
-__all__ = ["PREDICTIONS_SCHEMA", "Predictions", "Side"]
+__all__ = ["PREDICTIONS_SCHEMA", "Predictions", "Side", "ordered"]
 
 Side = Literal["validation", "spurious"]
 
@@ -36,6 +36,16 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("top5_probability", pa.list_(pa.float32())),
     ]
 )
+
+
+def ordered(images: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of both sides in the order in which predictions are kept, which the images alone decide.
+
+    Validation images come first; then by class, concept, hash and name.
+    """
+    marked = images.assign(_first=images["side"] == "spurious")
+    order = ["_first", "class_id", "concept_id", "sha256", "name"]
+    return marked.sort_values(order, kind="stable", ignore_index=True).drop(columns="_first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +82,10 @@ class Predictions:
         if concept_id is not None:
             mask &= self.table["concept_id"] == concept_id
         return self.table[mask]
+
+    def ordered(self) -> Predictions:
+        """Return them in the order of :func:`ordered`: what is computed from them then has the same bits."""
+        return Predictions(ordered(self.table))
 
     @property
     def correct(self) -> NDArray[np.bool_]:

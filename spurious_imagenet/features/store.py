@@ -117,15 +117,15 @@ class FeatureStore:
         """The finished parts, ordered by name, whatever the order they were made in."""
         return tuple(map(FeaturePart, self._store.folders))
 
+    @property
+    def sha256(self) -> str:
+        """Hash of what the finished parts hold: the features and rows of each, by the part's name."""
+        lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def part(self, shard: str) -> FeaturePart | None:
         """Return the part of ``shard``, or None where it is not finished; see :class:`ShardParts`."""
         return ShardParts(self.parts).find(shard)
-
-    @property
-    def content_sha256(self) -> str:
-        """Hash of all features and rows, by which a run knows what it was made from."""
-        lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)

@@ -71,9 +71,8 @@ class MinedPurity:
 
 def _rows_of_pair(bank: ConceptBank, pair: TruePair) -> NDArray[np.intp]:
     """Return the bank's rows of the class's first NPCA components, by component."""
-    table = bank.table.reset_index(drop=True)
-    wanted = (table["kind"] == "npca") & (table["class_id"] == pair.class_id) & (table["component"] < _TOP_COMPONENTS)
-    rows: NDArray[np.intp] = table[wanted].sort_values("component").index.to_numpy(dtype=np.intp)
+    found = bank.rows_of(kinds=["npca"], class_ids=[pair.class_id], numbered_below=_TOP_COMPONENTS)
+    rows: NDArray[np.intp] = found[np.argsort(bank.table["component"].iloc[found], kind="stable")]
     if rows.size == 0:
         raise DataError(
             f"the concept bank has no NPCA components of {pair.class_id}, in which {pair.cue!r} is planted."

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -140,3 +142,77 @@ def test_another_schema_or_fewer_directions_are_refused(tmp_path: Path) -> None:
     save_file({k: v[:3].copy() for k, v in load_file(tensors).items()}, tensors)
     with pytest.raises(StoreError, match="torn"):
         ConceptBank.load(tmp_path / "bank")
+
+
+def test_the_hash_is_of_what_the_rows_score() -> None:
+    bank = a_bank()
+    expected = hashlib.sha256("\n".join(bank.table["concept_id"]).encode())
+    expected.update(bank.directions.tobytes() + bank.offsets.tobytes())
+    assert bank.sha256 == expected.hexdigest()
+    fortran = replace(bank, directions=np.asfortranarray(bank.directions))
+    assert replace(bank, table=bank.table.assign(name="x")).sha256 == fortran.sha256 == bank.sha256
+    others = [
+        bank.select([0, 1, 2]),
+        bank.select([1, 0, 2, 3, 4]),
+        replace(bank, offsets=bank.offsets + 1),
+        replace(bank, directions=-bank.directions),
+    ]
+    assert len({bank.sha256, *(other.sha256 for other in others)}) == 5
+
+
+def test_the_files_hashes_cover_the_table_too(tmp_path: Path) -> None:
+    bank = a_bank()
+    bank.save(tmp_path / "a")
+    replace(bank, table=bank.table.assign(name="x")).save(tmp_path / "b")
+    a, b = ConceptBank.file_hashes(tmp_path / "a"), ConceptBank.file_hashes(tmp_path / "b")
+    assert list(a) == list(b) == ["bank.json", "directions.safetensors", "table.parquet"]
+    assert [name for name in a if a[name] != b[name]] == ["table.parquet"]
+
+
+def two_kinds() -> ConceptBank:
+    """Components of two classes in the order of their variance, with a gap, and neurons by importance."""
+    rows = [
+        ("npca/a/0", "npca", 0, "a", 0, np.nan, "spurious"),
+        ("npca/a/3", "npca", 0, "a", 3, np.nan, "core"),
+        ("npca/a/1", "npca", 0, "a", 1, np.nan, None),
+        ("rest/a", "npca_residual", 0, "a", -1, np.nan, None),
+        ("npca/b/0", "npca", 1, "b", 0, np.nan, "spurious"),
+        ("neuron/a/900", "neuron", 0, "a", 900, 2, "core"),
+        ("neuron/a/7", "neuron", 0, "a", 7, 1, "spurious"),
+    ]
+    columns = ["concept_id", "kind", "class_index", "class_id", "component", "importance_rank", "verdict"]
+    table = pd.DataFrame(rows, columns=columns).assign(class_name="", name="")
+    info = BankInfo(model="m", weights_sha256="w", feature_dim=2, feature_config_sha256="f")
+    return ConceptBank(np.zeros((7, 2), np.float32), np.zeros(7, np.float32), table, info)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6]),
+        ({"residual": False}, [0, 1, 2, 4, 5, 6]),
+        ({"kinds": ["npca"]}, [0, 1, 2, 4]),
+        ({"kinds": ["npca", "npca_residual"], "class_ids": ["a"]}, [0, 1, 2, 3]),
+        ({"class_ids": ["b", "nothing"]}, [4]),
+        ({"concept_ids": ["neuron/a/7", "npca/a/0"]}, [0, 6]),
+        ({"verdict": "spurious"}, [0, 4, 6]),
+        ({"verdict": "spurious", "class_ids": ["a"]}, [0, 6]),
+        ({"kinds": ["npca"], "first": 2}, [0, 1, 4]),
+        ({"first": 1}, [0, 4]),
+        ({"kinds": ["neuron"], "first": 1}, [5]),
+        ({"kinds": ["npca"], "numbered_below": 2}, [0, 2, 4]),
+        ({"kinds": ["neuron"], "numbered_below": 1}, [6]),
+        ({"residual": False, "numbered_below": 2}, [0, 2, 4, 5, 6]),
+        ({"verdict": "unclear"}, []),
+    ],
+)
+def test_concepts_are_chosen_by_what_they_are(asked: dict[str, Any], rows: list[int]) -> None:
+    bank = two_kinds()
+    assert bank.rows_of(**asked).tolist() == rows
+    assert bank.choose(**asked).table["concept_id"].tolist() == bank.table["concept_id"].iloc[rows].tolist()
+
+
+def test_no_concept_has_a_verdict_or_a_rank_where_the_bank_knows_none() -> None:
+    bank = a_bank()
+    assert len(bank.choose(verdict="spurious")) == 0
+    assert bank.choose(numbered_below=2).table["component"].tolist() == [0, 1]

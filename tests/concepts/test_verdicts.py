@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -61,6 +62,34 @@ def test_verdicts_survive_every_form_and_give_equal_bytes(tmp_path: Path, ending
     assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
     assert ConceptVerdicts.load(tmp_path / f"a.{ending}") == made
     assert ConceptVerdicts.load(tmp_path / f"a.{ending}").rows[0].votes[0].confidence == 4.0
+
+
+def without_roles(path: Path) -> None:
+    """Rewrite a file of verdicts as it was before votes had a role."""
+    if path.suffix == ".parquet":
+        rows = pq.read_table(path).to_pylist()
+        for vote in (v for row in rows for v in row["votes"]):
+            del vote["role"]
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for vote in (v for row in rows for v in row["votes"]):
+            del vote["role"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = list(csv.reader(path.read_text().splitlines()))
+        assert lines[0][-1] == "role"
+        path.write_text("".join(",".join(line[:-1]) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_votes_of_older_files_get_their_role_from_the_reason(tmp_path: Path, ending: str) -> None:
+    reasons = (None, "heat: yes", "after adjudication; heat: yes", "adjudication; heat: yes")
+    votes = tuple(Vote(labeler=f"w{i}", answer="core", reason=reason) for i, reason in enumerate(reasons))
+    ConceptVerdicts((verdict(votes=votes),)).save(path := tmp_path / f"v.{ending}")
+    assert [v.role for v in ConceptVerdicts.load(path).rows[0].votes] == ["labeler"] * 4
+    without_roles(path)
+    assert [v.role for v in ConceptVerdicts.load(path).rows[0].votes] == ["labeler"] * 3 + ["adjudicator"]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
@@ -207,5 +236,5 @@ def test_a_wrong_row_below_a_comment_is_named_by_its_line(tmp_path: Path) -> Non
     verdict = ConceptVerdict(kind="npca", class_index=0, class_id="n01", component=0, verdict="core", source="x")
     ConceptVerdicts((verdict,)).save(path, comment="who judged,\nand how")
     path.write_text(path.read_text("utf-8") + "too,few,cells\n", "utf-8")
-    with pytest.raises(DataError, match="row 5: got 3 cells, expected 14"):
+    with pytest.raises(DataError, match="row 5: got 3 cells, expected 15"):
         ConceptVerdicts.load(path)

@@ -96,7 +96,7 @@ def test_every_flip_in_a_part_is_noticed(scored: Scored, name: str) -> None:
 def test_a_torn_receipt_is_an_error_that_names_it(scored: Scored) -> None:
     receipt = FeatureStore.open(scored.store).parts[0].path / "receipt.json"
     receipt.write_bytes(receipt.read_bytes()[:-40])
-    with pytest.raises(StoreError, match=r"receipt\.json cannot be read"):
+    with pytest.raises(StoreError, match=r"receipt\.json is not a part's receipt"):
         scored.run(verify=False)
 
 

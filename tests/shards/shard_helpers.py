@@ -98,8 +98,8 @@ def _handler(web: WebFiles) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             try:
                 for start in range(0, len(part), 1 << 16):
+                    web.body_bytes += len(part[start : start + (1 << 16)])  # before who asked can look
                     self.wfile.write(part[start : start + (1 << 16)])
-                    web.body_bytes += len(part[start : start + (1 << 16)])
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
 

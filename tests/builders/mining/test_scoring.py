@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,12 @@ from feature_store_helpers import add_part, bank_for, empty_store
 from reference.topn import exact_scores, top_of_images
 
 from spurious_imagenet.builders.mining import scoring
-from spurious_imagenet.builders.mining.scoring import TopCandidates, top_of_assigned, top_of_store
+from spurious_imagenet.builders.mining.scoring import TopCandidates, top_of_assigned
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 DIM, CLASSES = 40, 3
-Search = Callable[..., TopCandidates]
-both = pytest.mark.parametrize("search", [top_of_store, top_of_assigned])
 
 
 class Pool:
@@ -33,11 +30,9 @@ class Pool:
             rows = slice(bounds[i], bounds[i + 1])
             add_part(self.store, f"{i}.tar", self.keys[rows], self.features[rows], assigned=self.assigned[rows])
 
-    def expected(self, bank: ConceptBank, search: Search, n: int) -> tuple[list[list[float]], list[list[str]]]:
+    def expected(self, bank: ConceptBank, n: int) -> tuple[list[list[float]], list[list[str]]]:
         scores = exact_scores(self.features, bank.directions, bank.offsets)
-        counts = np.ones_like(scores, dtype=bool)
-        if search is top_of_assigned:
-            counts = self.assigned[:, None] == bank.table["class_index"].to_numpy()
+        counts = self.assigned[:, None] == bank.table["class_index"].to_numpy()
         return top_of_images(self.keys, scores, counts, n)
 
 
@@ -65,21 +60,19 @@ def features(count: int, dim: int = DIM, seed: int = 1) -> np.ndarray:
     return np.maximum(np.random.default_rng(seed).standard_normal((count, dim)), 0)
 
 
-@both
 @pytest.mark.parametrize("n", [1, 20, 1000])
-def test_equals_scoring_and_sorting_everything(tmp_path: Path, search: Search, n: int) -> None:
+def test_equals_scoring_and_sorting_everything(tmp_path: Path, n: int) -> None:
     pool = Pool(tmp_path / "s", features(900))
     bank = a_bank(pool.store)
-    assert found(pool.store, search(bank, pool.store, n)) == pool.expected(bank, search, n)
+    assert found(pool.store, top_of_assigned(bank, pool.store, n)) == pool.expected(bank, n)
 
 
-@both
 def test_neither_blocks_nor_threads_nor_the_order_of_parts_matter(
-    tmp_path: Path, search: Search, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = Pool(tmp_path / "s", features(700))
     bank = a_bank(pool.store)
-    expected = search(bank, pool.store, 30)
+    expected = top_of_assigned(bank, pool.store, 30)
     threads = torch.get_num_threads()
 
     class Reversed(FeatureStore):
@@ -91,7 +84,7 @@ def test_neither_blocks_nor_threads_nor_the_order_of_parts_matter(
         for rows, count in ((1, 1), (7, 2), (256, 1), (100_000, 2)):
             monkeypatch.setattr(scoring, "_BLOCK_ROWS", rows)
             torch.set_num_threads(count)
-            top = search(bank, Reversed(pool.store.path, pool.store.config), 30)
+            top = top_of_assigned(bank, Reversed(pool.store.path, pool.store.config), 30)
             assert top.parts == expected.parts
             for name in ("scores", "part", "row"):
                 np.testing.assert_array_equal(getattr(top, name), getattr(expected, name))
@@ -99,16 +92,14 @@ def test_neither_blocks_nor_threads_nor_the_order_of_parts_matter(
         torch.set_num_threads(threads)
 
 
-@both
-def test_other_parts_of_the_same_images_give_the_same_images(tmp_path: Path, search: Search) -> None:
+def test_other_parts_of_the_same_images_give_the_same_images(tmp_path: Path) -> None:
     images = features(800)
     pools = [Pool(tmp_path / "one", images, cuts=()), Pool(tmp_path / "many", images, cuts=tuple(range(9, 800, 9)))]
-    results = [found(pool.store, search(a_bank(pool.store), pool.store, 25)) for pool in pools]
+    results = [found(pool.store, top_of_assigned(a_bank(pool.store), pool.store, 25)) for pool in pools]
     assert results[0] == results[1]
 
 
-@both
-def test_equal_images_rank_by_id_however_many_there_are(tmp_path: Path, search: Search) -> None:
+def test_equal_images_rank_by_id_however_many_there_are(tmp_path: Path) -> None:
     images = features(900)
     images[np.random.default_rng(2).permutation(900)[:500]] = 3 * features(1, seed=9)
     pool = Pool(tmp_path / "s", images)
@@ -116,20 +107,19 @@ def test_equal_images_rank_by_id_however_many_there_are(tmp_path: Path, search: 
     bank = ConceptBank(
         np.vstack([bank.directions[:-1], np.zeros((1, DIM), np.float32)]), bank.offsets, bank.table, bank.info
     )
-    assert found(pool.store, search(bank, pool.store, 15)) == pool.expected(bank, search, 15)
+    assert found(pool.store, top_of_assigned(bank, pool.store, 15)) == pool.expected(bank, 15)
 
 
-@both
-def test_order_is_exact_where_float32_products_are_not(tmp_path: Path, search: Search) -> None:
+def test_order_is_exact_where_float32_products_are_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     large = 1000 * rng.random((600, 256))  # met by a direction and its opposite, so that only rounding remains of it
     pool = Pool(tmp_path / "s", np.hstack([large, large, rng.random((600, 1)) / 512]), cuts=(250,))
     one_way = rng.standard_normal((4, 256))
     bank = bank_for(pool.store, np.hstack([one_way, -one_way, np.ones((4, 1))]), classes=[0, 1, 2, 0])
-    scores, names = pool.expected(bank, search, 5)
+    scores, names = pool.expected(bank, 5)
     shortlist = np.argsort(-bank.score(pool.features), axis=0, kind="stable")[:40]
     assert any(int(key) not in shortlist[:, m] for m, keys in enumerate(names) for key in keys)
-    assert found(pool.store, search(bank, pool.store, 5)) == (scores, names)
+    assert found(pool.store, top_of_assigned(bank, pool.store, 5)) == (scores, names)
 
 
 def test_an_image_counts_only_for_concepts_of_its_assigned_class(tmp_path: Path) -> None:
@@ -144,28 +134,26 @@ def test_an_image_counts_only_for_concepts_of_its_assigned_class(tmp_path: Path)
 def test_progress_ends_at_all_images(tmp_path: Path) -> None:
     pool = Pool(tmp_path / "s", features(400))
     calls: list[tuple[int, int]] = []
-    top_of_store(a_bank(pool.store), pool.store, 3, progress=lambda *call: calls.append(call))
+    top_of_assigned(a_bank(pool.store), pool.store, 3, progress=lambda *call: calls.append(call))
     assert calls == [(300, 400), (317, 400), (400, 400)]
 
 
-@both
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_feature_that_is_no_number_is_named(tmp_path: Path, search: Search, value: float) -> None:
+def test_a_feature_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
     images = features(400)
     images[305, 3] = value
     pool = Pool(tmp_path / "s", images)
     name = sorted(part.path.name for part in pool.store.parts)[2]  # the second part is empty
     with pytest.raises(DataError, match=f"row 5 of part {name}"):
-        search(a_bank(pool.store), pool.store, 3)
+        top_of_assigned(a_bank(pool.store), pool.store, 3)
 
 
-@both
-def test_what_cannot_be_searched_is_refused(tmp_path: Path, search: Search) -> None:
+def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
     pool, other = Pool(tmp_path / "s", features(400)), Pool(tmp_path / "t", features(400, dim=9))
     bank = a_bank(pool.store)
     with pytest.raises(StoreError, match="other preprocessing"):
-        search(bank, other.store, 3)
+        top_of_assigned(bank, other.store, 3)
     with pytest.raises(ConfigError, match="n of at least 1"):
-        search(bank, pool.store, 0)
+        top_of_assigned(bank, pool.store, 0)
     with pytest.raises(StoreError, match="holds 0 images"):
-        search(a_bank(store := empty_store(tmp_path / "u", DIM)), store, 3)
+        top_of_assigned(a_bank(store := empty_store(tmp_path / "u", DIM)), store, 3)

@@ -244,7 +244,9 @@ def verdict(**changed: object) -> ConceptVerdict:
     votes = (
         Vote(labeler="ann", answer="spurious", reason="heat: yes", time="2026-11-22T09:29:33.677+00:00"),
         Vote(labeler="ben", answer="core", time="2026-11-20T09:29:33.677+00:00"),
-        Vote(labeler="eve", answer="spurious", reason="adjudication; heat: yes", time="2026-11-23T01:00:00+00:00"),
+        Vote(
+            labeler="eve", answer="spurious", reason="heat: yes", time="2026-11-23T01:00:00+00:00", role="adjudicator"
+        ),
     )
     plain = {"concept_id": "npca/a/0", "kind": "npca", "class_index": 0, "class_id": "n01440764", "component": 0}
     return ConceptVerdict(**plain | {"verdict": "spurious", "source": "review:boards", "votes": votes} | changed)
@@ -262,6 +264,23 @@ def test_annotations_are_published_under_pseudonyms_and_read_back_as_verdicts(tm
     (loaded,) = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")).values()
     assert loaded["verdict"][:] == ["spurious", "spurious"]
     assert check_dataset(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_a_labeler_whose_reason_mentions_adjudication_stays_a_labeler(tmp_path: Path, form: str) -> None:
+    votes = tuple(
+        Vote(labeler=who, answer="core", reason="adjudication; whatever I said", role=role)
+        for who, role in (("ann", "labeler"), ("ben", "labeler"), ("eve", "adjudicator"))
+    )
+    ConceptVerdicts((verdict(votes=votes),)).save(tmp_path / f"v.{form}")
+    made = publish_annotations(AnnotationsConfig(annotations=str(tmp_path / f"v.{form}")), tmp_path / "out")
+    assert made.counts["labelers"] == 2
+    back = ConceptVerdicts.load(tmp_path / "out" / made.files[0].path).rows[0].votes
+    assert [(v.labeler, v.role) for v in back] == [
+        ("labeler 1", "labeler"),
+        ("labeler 2", "labeler"),
+        ("adjudicator", "adjudicator"),
+    ]
 
 
 @pytest.mark.parametrize(

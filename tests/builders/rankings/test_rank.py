@@ -235,11 +235,14 @@ def test_the_card_says_who_judged(tmp_path: Path, bank: tuple[Path, ConceptBank]
     ]
     votes = [[{"labeler": w, "answer": a, "reason": None} for w, a in zip("xy", pair, strict=True)] for pair in answers]
     votes[2].append({"labeler": "z", "answer": "spurious", "reason": "adjudication; seen twice"})
+    # One bank may carry votes of before and after they had a role.
+    votes[0][0] |= {"reason": "adjudication; my own word", "role": "labeler"}
+    votes[4].append({"labeler": "z", "answer": "core", "reason": "seen twice", "role": "adjudicator"})
     table = bank[1].table.assign(votes=votes)
     replace(bank[1], table=table).save(tmp_path / "bank")
     info = Rankings.load(ranked(tmp_path, tmp_path / "bank")).info
     assert info.judged == (
-        "5 concepts of the bank carry a verdict (2 core, 3 spurious), by 2 labelers and, for 1 of them, an "
+        "5 concepts of the bank carry a verdict (2 core, 3 spurious), by 2 labelers and, for 2 of them, an "
         "adjudicator; Cohen's κ 0.615 on the 5 concepts whose votes are known."
     )
     unknown = Rankings.load(ranked(tmp_path / "unknown", bank[0])).info
