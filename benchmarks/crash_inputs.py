@@ -38,7 +38,7 @@ def make_inputs(root: Path, rng: np.random.Generator) -> None:
 
 
 def make_bank(store: FeatureStore, path: Path, rng: np.random.Generator) -> None:
-    """Write four random concepts a class."""
+    """Write four random concepts per class."""
     config = store.config
     concepts = [
         {"concept_id": f"{name}/{i}", "kind": "random", "class_index": c, "component": i, "name": ""}

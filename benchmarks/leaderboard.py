@@ -92,7 +92,7 @@ def of_images(images: pd.DataFrame, name: str, resamples: int = 1000) -> Benchma
 
 
 def make_submission(version: BenchmarkVersion, seed: int) -> Submission:
-    """Make random predictions, five classes an image."""
+    """Make random predictions, five classes per image."""
     rng = np.random.default_rng(seed)
     table = version.images[KEYS].drop_duplicates(ignore_index=True)
     shown = (table["side"] == "validation").to_numpy()

@@ -22,7 +22,7 @@ ANSWERS = {"cue": "yes", "object": "no"}
 
 
 def make(path: Path, count: int) -> Review:
-    """Make a review of ``count`` images, 75 a concept, that nobody opens."""
+    """Make a review of ``count`` images, 75 per concept, that nobody opens."""
     items = [
         ReviewItem(
             item_id=f"npca/n{i // 75:08d}/0/{i:016x}",

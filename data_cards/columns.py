@@ -86,7 +86,7 @@ _IN_CONFIG = {
     **{(config, "name"): "key of the image where it was read" for config in RANKED},
     ("annotations", "name"): "what people call the concept",
     ("concepts", "name"): "what people call the concept",
-    ("retired", "reason"): "why the image was taken back",
+    ("retired", "reason"): "why the image was retracted",
 }
 
 

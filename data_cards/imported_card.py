@@ -21,7 +21,7 @@ def render_imported_card(
         data_file: Path of its parquet file in the dataset folder.
         images: Number of images.
         rejects: Files of the archive that are not in the dataset.
-        concepts: One mapping a concept: ``class_name``, ``class_id``, ``concept_id``, ``images``.
+        concepts: One mapping per concept: ``class_name``, ``class_id``, ``concept_id``, ``images``.
 
     Returns:
         Markdown with YAML front matter.

@@ -21,7 +21,7 @@ def read_front_matter(text: str) -> dict[str, Any]:
     """Return the front matter of a card; empty where there is none.
 
     Raises:
-        DataError: It is no YAML mapping.
+        DataError: It is not a YAML mapping.
     """
     block = _BLOCK.match(text)
     return _mapping(block[2]) if block else {}
@@ -48,7 +48,7 @@ def with_key(text: str, key: str, value: Any) -> str:
         value: Plain lists, mappings, text and numbers.
 
     Raises:
-        DataError: The front matter is no YAML mapping, or one in braces.
+        DataError: The front matter is not a YAML mapping, or one in braces.
     """
     block = _BLOCK.match(text)
     newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
@@ -74,7 +74,7 @@ def _span(front: str, key: str) -> tuple[int, int] | tuple[None, None]:
     if not isinstance(root, yaml.MappingNode):
         return None, None
     if root.flow_style:
-        raise DataError("the card's front matter is written in braces: expected one key a line.")
+        raise DataError("the card's front matter is written in braces: expected one key per line.")
     for name, value in root.value:
         if name.value == key:
             end = max(_end(value), name.end_mark.index + 1)

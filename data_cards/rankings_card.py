@@ -30,7 +30,7 @@ def render_rankings_card(
         model: Spec of the model whose features rank the images.
         judged: Who judged the concepts; None if no verdicts chose them.
         verdict: The verdict that chose them.
-        classes: One mapping a class with a concept: ``class_name``, ``class_id``, ``concepts`` (ids).
+        classes: One mapping per class with a concept: ``class_name``, ``class_id``, ``concepts`` (ids).
         splits: Split -> ``data_file`` and its counts (``images``, ``classes``, ``controls``, ``unlabelled_images``,
             ``repeated_images``, ``constant_concepts``, ``left_out``).
         ends: How many images each ranked split of a class has, in words.

@@ -13,7 +13,7 @@ from spurious_imagenet.datasets.manifest import DatasetManifest
 __all__ = ["Responsible", "other_facts", "responsible"]
 
 _MAINTENANCE = (
-    "Items found wrong are taken back with the next version, and listed with the reason and the first version without "
+    "Items found wrong are retracted with the next version, and listed with the reason and the first version without "
     "them. Versions are tags, and old ones stay available."
 )
 _UNREVIEWED = "No person has judged them: some are the object of the class itself, and no figure on them is quotable."
@@ -132,7 +132,7 @@ def _spurious(manifest: DatasetManifest, review: Mapping[str, Any] | None, sourc
     ) if review else ()  # fmt: skip
     biases = [
         f"The images were chosen by {models} models: they mislead these models by construction, and models that are "
-        "kin to them (same weights, architecture or training) more than others. Comparisons should mark such models.",
+        "related to them (same weights, architecture or training) more than others. Comparisons should mark such models.",
         "Cues are components of one model's features. A cue that this model does not use is not here, however many "
         "others use it.",
     ]

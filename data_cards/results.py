@@ -170,7 +170,9 @@ def _merged(readme: Path, name: str, results: list[dict[str, Any]]) -> str:
     try:
         text = readme.read_bytes().decode("utf-8") if readme.exists() else ""
     except UnicodeDecodeError as error:
-        raise DataError(f"{readme} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:x}.") from error
+        raise DataError(
+            f"{readme} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:x}."
+        ) from error
     try:
         index = read_front_matter(text).get("model-index")
         if index is None:

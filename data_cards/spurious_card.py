@@ -33,7 +33,7 @@ def render_spurious_card(
     Args:
         folder: The dataset with its parquet files already in place, from which columns and attribution are read.
         manifest: What it is; ``counts`` may have any key of :data:`~spurious_imagenet.data_cards.steps.STEPS`.
-        concepts: One mapping a concept: ``class_name``, ``class_id``, ``concept_id``, ``images``, and ``name`` (what
+        concepts: One mapping per concept: ``class_name``, ``class_id``, ``concept_id``, ``images``, and ``name`` (what
             people call it, or None).
         review: How people judged the candidates (``labelers``, ``per_item``, ``judged``, ``accepted``, ``disagreed``,
             ``adjudicated``, ``agreement``); None if nobody has.

@@ -20,7 +20,7 @@ STEPS = {
     "accepted": "accepted",
     "repeated": "left out, the same image stands with another concept of its class",
     "left_out_images": "left out, the concept had too few images",
-    "retired": "taken back since an earlier version",
+    "retired": "retracted since an earlier version",
     "images": "images in this version",
 }
 #: Counts that cards say elsewhere.

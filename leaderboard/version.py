@@ -19,7 +19,7 @@ _TEXT = pa.string()
 _OPINION = pa.struct([("model", _TEXT), ("class_id", _TEXT), ("class_name", _TEXT), ("probability", pa.float32())])
 _VERDICT = pa.struct([("labeler", _TEXT), ("outcome", _TEXT), ("date", _TEXT)])
 
-#: One row an image of a side; entries predict by ``side``, ``class_id`` and ``sha256``: equal files of one class share
+#: One row per image of a side; entries predict by ``side``, ``class_id`` and ``sha256``: equal files of one class share
 #: a prediction. Everything after ``sha256`` is known of spurious images only and null where the dataset does not
 #: say; columns as in the published dataset.
 IMAGES_SCHEMA = pa.schema(

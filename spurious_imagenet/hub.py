@@ -94,8 +94,8 @@ def push_dataset(
         progress: Show the client's progress bars on standard error.
 
     Raises:
-        ConfigError: The repository's name, the version or the address is none.
-        DataError: The folder is no dataset, or the version's tag names other content.
+        ConfigError: The repository's name, the version or the address is invalid.
+        DataError: The folder is not a dataset, or the version's tag names other content.
         HubError: The Hub does not answer or refuses.
     """
     tag, title = _tag(version), message or f"Publish version {version}"
@@ -138,7 +138,7 @@ def fetch_file(repo_id: str, path: str, *, revision: str | None = None, endpoint
         endpoint: Address of the Hub; None: the usual one, or ``HF_ENDPOINT``.
 
     Raises:
-        ConfigError: The repository's name or the address is none.
+        ConfigError: The repository's name or the address is invalid.
         HubError: The Hub does not answer or refuses, or there is no such repository or revision.
     """
     with _hub(repo_id, endpoint) as api:

@@ -32,7 +32,7 @@ __all__ = [
 
 _Error = type[SpuriousImagenetError]
 _MAX_LINE = 4 << 20
-#: First bytes of files that are no text, whatever they are called.
+#: First bytes of files that are not text, whatever they are called.
 _NO_TEXT = {
     b"PK\x03\x04": "a spreadsheet (.xlsx, .ods) or a zip",
     b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls)",
@@ -44,7 +44,7 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 
 @contextmanager
 def open_text(path: str | Path, what: str, error: _Error = DataError) -> Iterator[TextIO]:
-    """Open a text file for reading, line ends as they are; whatever is read in the block may find that it is no text.
+    """Open a text file for reading, line ends as they are; whatever is read in the block may find that it is not text.
 
     UTF-8 is read with or without its mark, UTF-16 with it. Other encodings cannot be told apart, so they are refused.
 
@@ -99,7 +99,7 @@ def _text(path: str | Path, what: str, error: _Error) -> str:
 
 
 def read_list(path: str | Path, what: str, error: _Error = DataError) -> list[tuple[int, str]]:
-    """Read a list with one entry a line, without the blanks around it; empty lines are no entries.
+    """Read a list with one entry per line, without the blanks around it; empty lines are not entries.
 
     Lines end where an editor ends them: a name may hold U+2028 or a form feed.
 
@@ -135,7 +135,7 @@ def read_json(path: str | Path, what: str, error: _Error = DataError) -> Any:
 
 
 def json_rows(path: str | Path, what: str, error: _Error = DataError) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read JSON lines, one object a line; empty lines are passed over.
+    """Read JSON lines, one object per line; empty lines are passed over.
 
     Yields:
         Line number from 1, and the object.
@@ -149,14 +149,16 @@ def json_rows(path: str | Path, what: str, error: _Error = DataError) -> Iterato
                 continue
             where = f"{what} {path}, row {number}"
             if len(line) == _MAX_LINE:
-                raise error(f"{where} is no JSON of at most {_MAX_LINE >> 20} MiB: expected one object a line.")
+                raise error(f"{where} is not JSON of at most {_MAX_LINE >> 20} MiB: expected one object per line.")
             try:
                 content = json.loads(line, object_pairs_hook=_unrepeated)
             except (ValueError, RecursionError) as problem:
                 said = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
-                raise error(f"{where} is no JSON of one object a line: {said}.") from None
+                raise error(f"{where} is not JSON of one object per line: {said}.") from None
             if not isinstance(content, dict):
-                raise error(f"{where} is no JSON object: got {type(content).__name__}, expected one object a line.")
+                raise error(
+                    f"{where} is not a JSON object: got {type(content).__name__}, expected one object per line."
+                )
             yield number, content
 
 

@@ -73,7 +73,7 @@ def rows(
     open_images: bool = False,
     reviewed: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return three rows a class."""
+    """Return three rows per class."""
     found = []
     for i in range(3 * len(classes)):
         data, name = jpeg(i, (24, 24)), classes[i // 3]

@@ -168,7 +168,7 @@ def _(make: Maker) -> Path:
 
 @refused("parquet that lies about its size")
 def _(make: Maker) -> Path:
-    """Its pages inflate to 100 KB a row, which its footer does not say."""
+    """Its pages inflate to 100 KB per row, which its footer does not say."""
     table = make.arrow()
     values = pa.array(["x" * 100_000] * len(table))
     data = make.parquet(table.set_column(1, "class_id", values), compression="zstd", use_dictionary=False)
@@ -221,7 +221,7 @@ def _(make: Maker) -> Path:
     return make.write(predictions=make.parquet(table.append_column("side", table["side"])))
 
 
-@refused("parquet of text that is no UTF-8")
+@refused("parquet of text that is not UTF-8")
 def _(make: Maker) -> Path:
     table = make.arrow()
     raw = pa.array([bytes([0xFF, 0xFE, 0x80])] * len(table))

@@ -206,7 +206,7 @@ def test_a_version_goes_up_as_a_pull_request_and_gets_its_tag_once_it_is_merged(
     assert ran.out.endswith("0 files written, 0 deleted, tag v1.1.0.\n")
     assert stands(hub, repo, "v1.1.0") == contents(second)
     told = stranger(hub, tmp_path / "home", "trace", gone["sha256"], "--dataset", repo).the_error()
-    assert "taken back in version 1.1.0, the fish is there" in told
+    assert "retracted in version 1.1.0, the fish is there" in told
 
 
 @pytest.mark.slow

@@ -144,9 +144,9 @@ def test_yaml_stays_the_text_that_it_is(tmp_path: Path, text: str, content: Any)
         (
             "c.jsonl",
             '{"a": 1}\n\n{"a": 1, "a": 2}\n',
-            "row 3 is no JSON of one object a line: the key 'a' is given twice",
+            "row 3 is not JSON of one object per line: the key 'a' is given twice",
         ),
-        ("c.jsonl", '[{"a": 1},\n{"a": 2}]\n', "row 1 is no JSON of one object a line"),
+        ("c.jsonl", '[{"a": 1},\n{"a": 2}]\n', "row 1 is not JSON of one object per line"),
     ],
 )
 def test_a_key_that_is_given_twice_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:

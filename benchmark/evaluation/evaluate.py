@@ -71,7 +71,7 @@ def evaluate(
     Args:
         model: A model spec, a Classifier, or any ``torch.nn.Module`` from normalised images to logits.
         dataset: A published dataset: folder, Hub id or ``datasets.Dataset``.
-        val: Validation images: shards, or a folder with one sub-folder a class. Those of every class that the model
+        val: Validation images: shards, or a folder with one sub-folder per class. Those of every class that the model
             knows are classified.
         protocol: How images are prepared; see :class:`~spurious_imagenet.images.Protocol`.
         transform: For a bare module: its transform. A callable can only be used with ``protocol="standard"``.

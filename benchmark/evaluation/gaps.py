@@ -84,7 +84,7 @@ class GapSample:
 
     @property
     def measured(self) -> tuple[ClassExtremes, ...]:
-        """The classes that count in means: those that are no controls."""
+        """The classes that count in means: those that are not controls."""
         return tuple(c for c in self.classes if not c.control)
 
     def resampled_mean(self, values: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -135,7 +135,7 @@ def gap_record(
 
     Raises:
         DataError: A ranked image has no prediction, or the rankings are of several splits.
-        UndefinedMetricError: No class that is no control has 2k images, or ``k`` is below 1.
+        UndefinedMetricError: No class that is not a control has 2k images, or ``k`` is below 1.
     """
     return gap_sample(predictions, rankings, k=k, resamples=resamples, seed=seed, where=where).record()
 

@@ -59,7 +59,7 @@ class ClassGap(Record):
 
 
 class GapRecord(Record):
-    """The spurious gaps of one model; means are over the classes that are no controls, each counting the same."""
+    """The spurious gaps of one model; means are over the classes that are not controls, each counting the same."""
 
     rankings: str
     rankings_sha256: str

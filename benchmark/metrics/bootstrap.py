@@ -134,7 +134,7 @@ def bootstrap_mean(values: ArrayLike, counts: Counts) -> NDArray[np.float64]:
     """Mean of each resample.
 
     Args:
-        values: (n,) one value an image, such as a probability or whether it was classified right.
+        values: (n,) one value per image, such as a probability or whether it was classified right.
         counts: (resamples, n).
 
     Returns:

@@ -26,7 +26,7 @@ def spuriosity(scores: ArrayLike, labels: ArrayLike | None = None, *, noise: Arr
     Args:
         scores: (N, M) scores of the class's spurious concepts; higher means more of the concept.
         labels: (N,) class of each image; None: all are of one class.
-        noise: (M,) or one: a standard deviation up to this is none, see :func:`storage_noise`.
+        noise: (M,) or one: a standard deviation up to this counts as 0, see :func:`storage_noise`.
 
     Returns:
         (N,) float64; 0 is the class's average, higher means more of the cues.
@@ -51,7 +51,7 @@ def varying_concepts(scores: ArrayLike, *, noise: ArrayLike = 0.0) -> NDArray[np
 
     Args:
         scores: (N, M) scores of one class's images.
-        noise: (M,) or one: a standard deviation up to this is none.
+        noise: (M,) or one: a standard deviation up to this counts as 0.
 
     Returns:
         (M,) booleans.

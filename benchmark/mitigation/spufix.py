@@ -58,7 +58,7 @@ def fit_scorer(bank: ConceptBank, classifier: Classifier, store: FeatureStore | 
         store: Its features of training images, on which corrections are counted; no counts where left out.
 
     Raises:
-        ModelError: The bank reads another model, or a row is no part of a logit.
+        ModelError: The bank reads another model, or a row is not part of a logit.
     """
     # The encoder of a head has features in common with it, but α are parts of the encoder's own logits.
     if bank.info.weights_sha256 != classifier.weights_sha256:
@@ -70,7 +70,7 @@ def fit_scorer(bank: ConceptBank, classifier: Classifier, store: FeatureStore | 
     other = next((k for k in bank.table["kind"] if k != "npca"), None)
     if other is not None:
         raise ModelError(
-            f"the bank has rows of kind {other!r}, whose scores are no parts of a logit: expected kind 'npca', or "
+            f"the bank has rows of kind {other!r}, whose scores are not parts of a logit: expected kind 'npca', or "
             "features of the training images, by which concepts of any kind are transferred."
         )
     table = bank.table

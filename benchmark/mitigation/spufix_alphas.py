@@ -136,7 +136,7 @@ def read_alphas(path: str | Path) -> list[ClassAlphas]:
     """Read α that :func:`write_alphas` wrote; concepts are named ``npca/<class id>/<component>``.
 
     Raises:
-        DataError: The file is missing or of another form; a hash is none; an image lacks a component of its class or
+        DataError: The file is missing or of another form; a hash is invalid; an image lacks a component of its class or
             has it twice; or an α is NaN or infinite.
     """
     try:
@@ -163,7 +163,7 @@ def _one_class(path: str | Path, class_id: str, rows: pd.DataFrame) -> ClassAlph
     except ValueError:
         digests = ()
     if any(len(digest) != 32 for digest in digests) or len(digests) != len(wide):
-        raise DataError(f"{path} has a sha256 of class {class_id!r} that is none: expected 64 hexadecimal digits.")
+        raise DataError(f"{path} has a sha256 of class {class_id!r} that is invalid: expected 64 hexadecimal digits.")
     components = tuple(int(c) for c in wide.columns)
     names = tuple(f"npca/{class_id}/{c}" for c in components)
     return ClassAlphas(class_id, names, components, digests, wide.to_numpy(np.float32))

@@ -137,7 +137,7 @@ def load_spufix(spec: ModelSpec) -> Classifier:
     weights must be the same.
 
     Raises:
-        ModelError: The file is no correction, or the model is not the one it was made for.
+        ModelError: The file is not a correction, or the model is not the one it was made for.
     """
     spec.check_options("model")
     correction = Spufix.load(Path(spec.address).expanduser())

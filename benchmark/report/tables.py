@@ -116,7 +116,7 @@ def describe(group: Group) -> str:
 
 
 def model_table(group: Group, comparison: Comparison) -> ReportTable:
-    """One row a record: everything that is measured of a model."""
+    """One row per record: everything that is measured of a model."""
     columns = (
         "model",
         "mitigation",
@@ -158,7 +158,7 @@ def model_table(group: Group, comparison: Comparison) -> ReportTable:
 
 
 def class_table(group: Group) -> ReportTable:
-    """One row a class and record."""
+    """One row per class and record."""
     columns = (
         "model",
         "class id",
@@ -193,7 +193,7 @@ def class_table(group: Group) -> ReportTable:
 
 
 def difference_table(group: Group, comparison: Comparison) -> ReportTable:
-    """One row a pair of records: paired differences, and the correlation of their class-wise gaps."""
+    """One row per pair of records: paired differences, and the correlation of their class-wise gaps."""
     columns = (
         "first",
         "second",

@@ -25,7 +25,7 @@ from spurious_imagenet.models import LabelSpace, imagenet_label_space
 
 __all__ = ["PER_STRIP", "SIDE", "Strip", "Thumbnail", "choose_images", "with_pictures"]
 
-#: Pictures in a row, and the longer side of each in px: 12 pictures a class are about 30 kB.
+#: Pictures in a row, and the longer side of each in px: 12 pictures per class are about 30 kB.
 PER_STRIP, SIDE = 4, 96
 _QUALITY = 60
 
@@ -104,7 +104,7 @@ def _ranks(rankings: Rankings | None) -> dict[str, dict[str, int]]:
 
 
 def _summary(table: pd.DataFrame, names: dict[str, str]) -> list[Thumbnail]:
-    """Return one thumbnail an image, by descending mean probability, then by hash."""
+    """Return one thumbnail per image, by descending mean probability, then by hash."""
     found = []
     for sha256, rows in table.groupby("sha256", sort=True):
         right = int((rows["predicted_id"] == rows["class_id"]).sum())
@@ -193,7 +193,7 @@ def thumbnail(data: bytes) -> str:
     """Return an image as the data address of a small WebP; equal bytes give equal addresses.
 
     Raises:
-        UndecodableImageError: It is no image.
+        UndecodableImageError: It is not an image.
     """
     image: Any = Image.fromarray(decode_image(data, DecodeLimits()))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -60,7 +60,7 @@ def links_at_hand(traced: Trace, data: bytes | None, at_hand: Evidence) -> tuple
         at_hand: The evidence.
 
     Raises:
-        ModelError: A model at hand is none of those that chose the image.
+        ModelError: A model at hand is not one of those that chose the image.
         DataError: There is no such shard where the shards are said to be, or it does not answer.
     """
     models = {_whose(name, model, traced): model for name, model in at_hand.models.items()}
@@ -82,7 +82,9 @@ def _whose(name: str, model: Classifier, traced: Trace) -> int:
         if vote.model == name:
             return place
     known = ", ".join(v.model for v in traced.votes)
-    raise ModelError(f"model {name} is none of those that chose image {traced.sha256[:12]}: expected one of {known}.")
+    raise ModelError(
+        f"model {name} is not one of those that chose image {traced.sha256[:12]}: expected one of {known}."
+    )
 
 
 def _output(model: Classifier, data: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

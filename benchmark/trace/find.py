@@ -49,7 +49,7 @@ def find_image(image: str, dataset: str, concept: str | None = None) -> Publishe
         concept: Which one, where the image is published for several.
 
     Raises:
-        ConfigError: ``image`` is no hash.
+        ConfigError: ``image`` is not a hash.
         DataError: No image, or several, are meant; or the dataset cannot be read.
     """
     wanted = image.strip().lower()
@@ -115,7 +115,7 @@ def _one(
     hashes, concepts = sorted({p[3] for p in places}), sorted({p[4] for p in places})
     if not places:
         gone = [r for r in (manifest.retired if manifest else ()) if r.sha256.startswith(wanted)]
-        why = f": it was taken back in version {gone[0].since}, {gone[0].reason}" if gone else ""
+        why = f": it was retracted in version {gone[0].since}, {gone[0].reason}" if gone else ""
         raise DataError(f"no image of {dataset} has a SHA-256 that begins with {wanted}{why}.")
     if len(hashes) > 1:
         raise DataError(f"{len(hashes)} images of {dataset} begin with {wanted}, such as {hashes[0]} and {hashes[1]}.")

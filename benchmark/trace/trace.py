@@ -33,9 +33,9 @@ def trace(
         at_hand: Shards, candidates, concept bank and models to check the links with.
 
     Raises:
-        ConfigError: ``image`` is no hash.
+        ConfigError: ``image`` is not a hash.
         DataError: No image, or several, are meant; or the dataset cannot be read.
-        ModelError: A model at hand is none of those that chose the image.
+        ModelError: A model at hand is not one of those that chose the image.
     """
     found = find_image(image, dataset, concept) if isinstance(image, str) else image
     made = found.manifest
@@ -70,7 +70,7 @@ def trace_row(
 
     Raises:
         DataError: The row does not say where the image comes from.
-        ModelError: A model at hand is none of those that chose the image.
+        ModelError: A model at hand is not one of those that chose the image.
     """
     at_hand = at_hand or Evidence()
     if absent := [name for name in _ORIGIN if row.get(name) is None]:

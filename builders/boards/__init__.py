@@ -1,4 +1,4 @@
-"""One page and one picture a concept, from which a person judges whether it is spurious."""
+"""One page and one picture per concept, from which a person judges whether it is spurious."""
 
 from spurious_imagenet.builders.boards.config import BoardsConfig
 from spurious_imagenet.builders.boards.draw import BoardsResult, draw_boards

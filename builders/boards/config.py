@@ -28,7 +28,7 @@ class BoardsConfig(Record):
     """Draw these concept ids only, in place of ``components``."""
     attack_steps: NonNegativeInt = 20
     """Steps of the feature attacks that boards of neural features show (SR section 3), at the NPFVs' budget; 0: none.
-    They cost a forward and backward pass an image and step."""
+    They cost a forward and backward pass per image and step."""
     device: str = "auto"
     workers: PositiveInt | None = None
     """Threads that draw; the number of CPUs where left out."""

@@ -2,7 +2,7 @@
 
 config.json          what made the boards; a rerun must match it
 cards/<class>/       the boards of one class: there whole or not at all, so that a killed run goes on
-classes/<class>.html a page a class
+classes/<class>.html a page per class
 index.html           one table of all classes
 boards.parquet       one row a board; written last
 """
@@ -66,9 +66,9 @@ class BoardsResult:
 def draw_boards(
     config: BoardsConfig, out: str | Path, *, progress: Callable[[int, int], None] | None = None
 ) -> BoardsResult:
-    """Draw one board a concept.
+    """Draw one board per concept.
 
-    A killed run resumes at the class where it was. Classes are no part of what a rerun must match, so that later runs
+    A killed run resumes at the class where it was. Classes are not part of what a rerun must match, so that later runs
     may add some.
 
     Args:
@@ -113,7 +113,7 @@ def _open_npfv(path: str, bank: ConceptBank) -> NpfvStore:
     """Open a folder of NPFVs.
 
     Raises:
-        StoreError: It is none, or of another model.
+        StoreError: It is not a folder of visualisations, or of another model.
     """
     npfv = NpfvStore.open(path)
     made_by = json.loads((npfv.path / "config.json").read_text(encoding="utf-8")).get("weights_sha256", "")

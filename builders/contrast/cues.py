@@ -97,7 +97,7 @@ def pool_scores(bank: ConceptBank, store: FeatureStore, pool: pd.DataFrame) -> p
         pool: The pool's rows of the truth, indexed by SHA-256.
 
     Returns:
-        Scores (α for NPCA concepts), one row an image in the order of ``pool`` and one column a concept id.
+        Scores (α for NPCA concepts), one row per image in the order of ``pool`` and one column per concept id.
 
     Raises:
         StoreError: Another model, or other preprocessing, made the features.
@@ -124,7 +124,7 @@ def aucs_of_cue(pair: PlantedCue, scores: pd.DataFrame, pool: pd.DataFrame) -> N
 
     Args:
         pair: The cue.
-        scores: One row a pool image, one column a concept.
+        scores: One row per pool image, one column per concept.
         pool: The pool's rows of the truth, in the same order.
 
     Returns:

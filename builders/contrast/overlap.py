@@ -18,7 +18,7 @@ def top_images(scores: NDArray[np.floating[Any]], count: int) -> NDArray[np.int6
 
     Args:
         scores: (N, M) scores of N images on M concepts, higher is more of the concept.
-        count: How many images a concept.
+        count: How many images per concept.
 
     Returns:
         (M, count) rows of ``scores``, the highest first, ties by row.

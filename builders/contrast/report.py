@@ -137,5 +137,5 @@ def _draw(record: ContrastRecord, path: Path) -> None:
     axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
     axes.set_xlabel(f"overlap within the top {record.top} neurons")
     axes.set_ylabel(f"overlap within the top {record.top} components")
-    axes.set_title("One dot a class; below the line components are more diverse", fontsize="small")
+    axes.set_title("One dot per class; below the line components are more diverse", fontsize="small")
     figure.savefig(path, format="png", metadata={"Software": None})

@@ -89,7 +89,7 @@ def aligned_bank(bank: ConceptBank, alignment: Alignment, store: StoreConfig) ->
 
     Returns:
         The same rows over the other model's features. Their score is the inner product of the text with the aligned
-        features, which keeps the order of images but, as the aligned features have no fixed length, is no cosine.
+        features, which keeps the order of images but, as the aligned features have no fixed length, is not a cosine.
     """
     directions, offsets = alignment.carry(bank.directions)
     info = BankInfo(

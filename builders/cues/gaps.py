@@ -67,7 +67,7 @@ def cue_gaps(
         seed: Of the resamples; images are resampled alike for every model.
 
     Returns:
-        One measurement a concept whose class has 2k images, in the bank's order.
+        One measurement per concept whose class has 2k images, in the bank's order.
 
     Raises:
         StoreError: Another model, or other preprocessing, made the features.

@@ -164,7 +164,7 @@ class _Job:
             self.result.copies.append((url, first))
 
     def finished(self, shards: Sequence[str]) -> FeaturesResult:
-        """Return what the run did, with the parts that are none of its own."""
+        """Return what the run did, with the parts that are not its own."""
         result, given = self.result, {self.parts.place(shard) for shard in shards}
         result.others = [
             part

@@ -55,7 +55,7 @@ class HeadFit:
 
     Attributes:
         head: Reads raw features; the standardisation is folded into it.
-        class_ids: One id a row of the head, sorted.
+        class_ids: One id per row of the head, sorted.
         images: Labelled images it was fitted to.
         unlabelled: Images of the store that have no class id.
         repeated: Images left out because one of the same bytes and class is there.
@@ -92,7 +92,7 @@ class _Labelled(StoredImages):
         if len(self.class_ids) < 2:
             raise DataError(
                 f"{store.path} has labelled images of {len(self.class_ids)} classes: a head needs at least 2 (shards "
-                "packed from a folder with one subfolder a class carry them)."
+                "packed from a folder with one subfolder per class carry them)."
             )
 
     def fitted(self, head: LinearHead, penalty: float | None = None, accuracy: float | None = None) -> HeadFit:

@@ -224,7 +224,7 @@ def _bounded(file: IO[bytes], stated: int, limit: int) -> bytes:
 
 
 def _printable(name: str) -> str:
-    """Write out what is no UTF-8 or would break a line."""
+    """Write out what is not UTF-8 or would break a line."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 

@@ -95,7 +95,7 @@ def _header_removed(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     header = _HEADER.match(data)
     if header is None:
-        raise DataError(f"{path} is no NumPy file (version 1.0) of one Python object.")
+        raise DataError(f"{path} is not a NumPy file (version 1.0) of one Python object.")
     return data[header.end() :]
 
 
@@ -186,13 +186,13 @@ class _Machine:
     def _append(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise _RefusedError("its pickle appends to something that is no list")
+            raise _RefusedError("its pickle appends to something that is not a list")
         target.extend(_content(item) for item in items)
 
     def _set(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
-            raise _RefusedError("its pickle fills something that is no dict")
+            raise _RefusedError("its pickle fills something that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) is not int:  # also keeps hashing away from nested tuples, whose depth has no limit
                 raise _RefusedError(f"a key is of type {type(key).__name__}")

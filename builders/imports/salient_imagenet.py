@@ -55,7 +55,7 @@ def read_salient_imagenet(path: str | Path) -> ConceptVerdicts:
     Class indices are those of ImageNet-1k; each row's WordNet id must be its index's.
 
     Args:
-        path: The CSV, one vote a row.
+        path: The CSV, one vote per row.
 
     Returns:
         One verdict of kind ``neuron`` a pair of class and feature, in the order of the file, with every vote's worker,

@@ -49,7 +49,7 @@ def read_sfe_alphas(folder: str | Path, store: FeatureStore, verdicts: ConceptVe
 
     Raises:
         DataError: A file is missing, holds something else than such a matrix, or has another number of rows than the
-            class has images; the store's keys are no names of ImageNet's files; or no verdict is ``spurious``.
+            class has images; the store's keys are not names of ImageNet's files; or no verdict is ``spurious``.
     """
     components: dict[str, list[int]] = defaultdict(list)
     for verdict in verdicts:
@@ -126,5 +126,5 @@ def _matrix(path: Path) -> NDArray[np.float32]:
         ) from error
     if not isinstance(content, torch.Tensor) or content.ndim != 2 or not content.is_floating_point():
         got = f"a {content.dtype} tensor of {content.ndim} axes" if isinstance(content, torch.Tensor) else "no tensor"
-        raise DataError(f"{path} holds {got}: expected a matrix, one row an image and one column a component.")
+        raise DataError(f"{path} holds {got}: expected a matrix, one row per image and one column a component.")
     return content.detach().float().numpy()

@@ -231,7 +231,7 @@ def _check_rejects(config: ImagesConfig, images: int, rejects: list[tuple[str, s
         return
     name, reason = sorted(rejects)[0]
     raise DataError(
-        f"{config.source}: {len(rejects)} of {files} files are no images of a component, more than "
+        f"{config.source}: {len(rejects)} of {files} files are not images of a component, more than "
         f"{config.max_reject_fraction:.0%}; the first is {name!r:.120}: {reason}."
     )
 

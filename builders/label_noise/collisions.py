@@ -72,7 +72,7 @@ def find_collisions(table: pd.DataFrame, directions: NDArray[np.float32] | None,
     the features, sign included, have at least the given cosine.
 
     Args:
-        table: One row a concept: ``kind``, ``class_id``, ``component``, ``verdict``; others than neural features and
+        table: One row per concept: ``kind``, ``class_id``, ``component``, ``verdict``; others than neural features and
             NPCA components are passed over.
         directions: (M, D) directions of the rows; None leaves NPCA components out.
         min_cosine: In (0, 1].

@@ -53,7 +53,7 @@ class LabelNoiseConfig(Record):
     review: NonNegativeInt = 200
     """Write so many of the most suspicious images for review; 0: none."""
     crops: NonNegativeInt = 0
-    """Draw core crops of so many flagged images a class; the bank must have core concepts of it."""
+    """Draw core crops of so many flagged images per class; the bank must have core concepts of it."""
     model: str | None = None
     """The bank's model, where it is no longer where the bank says."""
 

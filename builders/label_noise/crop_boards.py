@@ -144,13 +144,13 @@ class CoreCropper:
 def draw_crops(
     cropper: CoreCropper, flagged: pd.DataFrame, images: dict[str, bytes], per_class: int, folder: Path
 ) -> tuple[tuple[CropSummary, ...], tuple[str, ...]]:
-    """Draw one board a class: its most suspicious images, their core maps and crops, and the model before and after.
+    """Draw one board per class: its most suspicious images, their core maps and crops, and the model before and after.
 
     Args:
         cropper: Of the bank.
         flagged: Flagged images, the most suspicious first.
         images: Hash -> bytes.
-        per_class: At most so many images a class.
+        per_class: At most so many images per class.
         folder: New folder.
 
     Returns:
@@ -184,7 +184,7 @@ def draw_crops(
 
 
 def _board(class_id: str, found: Sequence[CroppedImage]) -> Image.Image:
-    """Lay out one column an image: image with the crop's box, core map, crop."""
+    """Lay out one column per image: image with the crop's box, core map, crop."""
     step = _TILE + _GAP
     size = (_GAP + len(found) * step, _TEXT + 3 * step + 2 * _TEXT)
     sheet = Image.new("RGB", size, _PAPER)

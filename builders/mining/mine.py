@@ -1,7 +1,7 @@
 """The mining stage: top images of every concept → votes → candidates.
 
 candidates.parquet   every image looked at, with α, rank, votes, probabilities, where it came from and its status
-concepts.parquet     one row a concept: how many were found, agreed, kept; whether that is enough
+concepts.parquet     one row per concept: how many were found, agreed, kept; whether that is enough
 receipt.json         what made them; written last
 unfinished/          votes by chunk while the run is not finished
 """
@@ -50,7 +50,7 @@ class MineResult:
 
     Attributes:
         path: The candidates directory.
-        concepts: One row a concept: ``concept_id``, ``class_name``, ``found``, ``agreed``, ``near_duplicates``,
+        concepts: One row per concept: ``concept_id``, ``class_name``, ``found``, ``agreed``, ``near_duplicates``,
             ``kept``, ``enough``.
         images: Images looked at, each counted once however many concepts it is a candidate of.
         kept_images: Images kept for at least one concept, each counted once.

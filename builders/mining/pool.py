@@ -20,7 +20,7 @@ def candidate_pairs(bank: ConceptBank, top: TopCandidates) -> pd.DataFrame:
     """List (concept, image) pairs.
 
     Returns:
-        One row a pair: ``concept`` (row of the bank), ``concept_id``, ``class_id``, ``class_name``, ``component``,
+        One row per pair: ``concept`` (row of the bank), ``concept_id``, ``class_id``, ``class_name``, ``component``,
         ``rank`` (1 is the highest α), ``alpha``, ``part``, ``row`` and ``image``, a number by (part, row).
     """
     concept, place = np.nonzero(top.part >= 0)
@@ -47,7 +47,7 @@ def image_rows(store: FeatureStore, parts: Sequence[str], pairs: pd.DataFrame) -
         pairs: From :func:`candidate_pairs`; its ``part`` and ``row`` columns are dropped in place.
 
     Returns:
-        One row an image, in the order of the image numbers: where it is, ``class_id`` and ``class_name`` that the
+        One row per image, in the order of the image numbers: where it is, ``class_id`` and ``class_name`` that the
         scoring model assigned, ``probability`` of that class, and ``pool_class_id`` where the pool has labels.
     """
     wanted = pairs.drop_duplicates("image").sort_values("image")

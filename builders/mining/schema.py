@@ -39,7 +39,7 @@ CANDIDATES = pa.schema(
     ]
 )
 
-#: One row a concept.
+#: One row per concept.
 CONCEPTS = pa.schema(
     [
         ("concept_id", pa.string()),

@@ -1,4 +1,4 @@
-"""Which models chose the images: what a benchmark must know to mark entries that are their kin."""
+"""Which models chose the images: what a benchmark must know to mark entries of related models."""
 
 from __future__ import annotations
 

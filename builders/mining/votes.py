@@ -86,7 +86,7 @@ class Voters:
             images: Rows with ``shard``, ``key``, ``offset``, ``size``, ``sha256`` and ``class_id``, ordered by shard.
 
         Returns:
-            One row an image: ``phash``; and for voter i ``predicted_i`` (class id), ``predicted_name_i`` and
+            One row per image: ``phash``; and for voter i ``predicted_i`` (class id), ``predicted_name_i`` and
             ``probability_i`` (of the row's class).
 
         Raises:

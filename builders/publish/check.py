@@ -100,7 +100,7 @@ def _table_problems(root: Path, file: DataFile) -> Iterator[str]:
     try:
         meta = pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
-        yield f"{file.path} is no readable parquet file: {error}"
+        yield f"{file.path} is not a readable parquet file: {error}"
         return
     if (meta.num_rows, path.stat().st_size) != (file.rows, file.bytes):
         yield (

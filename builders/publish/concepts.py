@@ -137,7 +137,7 @@ class ConceptFacts:
         return (verdict and verdict.name) or next((str(p["name"]) for p in places if p.get("name")), None)
 
     def rows(self, images: pd.DataFrame, model: str) -> Iterator[dict[str, Any]]:
-        """Yield one row a concept of the published images, in their order, with its board's bytes.
+        """Yield one row per concept of the published images, in their order, with its board's bytes.
 
         Args:
             images: The published rows, ordered by concept.

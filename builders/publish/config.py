@@ -43,7 +43,7 @@ class PublishConfig(VersionConfig):
     name: str = "Spurious ImageNet"
     """Title of the dataset's card."""
     retire: str | None = None
-    """CSV of images to take back: ``class_id``, ``sha256``, ``reason``."""
+    """CSV of images to retract: ``class_id``, ``sha256``, ``reason``."""
     boards: str | None = None
     """Folder written by ``spurious boards``: each concept's board is published."""
     verdicts: str | None = None

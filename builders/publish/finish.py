@@ -38,7 +38,7 @@ def finish(
         review: How people judged.
 
     Raises:
-        ConfigError: ``SOURCE_DATE_EPOCH``, which overrides that day, is no time.
+        ConfigError: ``SOURCE_DATE_EPOCH``, which overrides that day, is not a time.
         DataError: Something is wrong with the folder.
     """
     (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

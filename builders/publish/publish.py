@@ -1,7 +1,7 @@
 """The publishing stage: accepted candidates, with their bytes, as parquet, a manifest and a card.
 
-data/         config ``spurious``: one row an image
-concepts/     config ``concepts``: one row a concept
+data/         config ``spurious``: one row per image
+concepts/     config ``concepts``: one row per concept
 retired/      config ``retired``: images that earlier versions had
 samples/      small pictures for the card
 dataset.json  the manifest
@@ -52,7 +52,7 @@ class PublishResult:
         path: The dataset folder.
         images: Images in it.
         concepts: One row a published concept: class, concept id, images, and what people call it.
-        left_out: One row a concept that was not published, with the images it had.
+        left_out: One row per concept that was not published, with the images it had.
         repeated: Images left out because another concept of the same class has them with a higher rank.
         review: How the candidates were judged; None if nobody has looked at them.
         manifest: What the dataset says of itself.
@@ -137,7 +137,7 @@ def _accepted(kept: pd.DataFrame, config: PublishConfig) -> tuple[pd.DataFrame, 
 
 
 def _without(kept: pd.DataFrame, retired: frozenset[tuple[str, str]]) -> pd.DataFrame:
-    """Return the rows whose image was never taken back; what was does not come back under another concept either."""
+    """Return the rows whose image was never retracted; what was does not come back under another concept either."""
     stays = [key not in retired for key in zip(kept["class_id"], kept["sha256"], strict=True)]
     return kept[stays]
 

@@ -18,7 +18,7 @@ from spurious_imagenet.tables import Columns, open_table
 
 __all__ = ["RETIRED", "Errata", "changelog", "read_previous", "retired_rows"]
 
-#: Errata: images that were published once and are taken back.
+#: Errata: images that were published once and are retracted.
 RETIRED = Features(dict.fromkeys(("class_id", "concept_id", "sha256", "reason", "since"), Value("string")))
 
 _COLUMNS = ("class_id", "sha256", "reason")
@@ -59,7 +59,7 @@ class Errata:
     """What the version before this one held, and what is no longer to be published.
 
     Attributes:
-        retired: Everything that any version has taken back, oldest first.
+        retired: Everything that any version has retracted, oldest first.
         published: (class id, hash) of each image of the version before -> its concept.
     """
 
@@ -71,7 +71,7 @@ class Errata:
         """Read what was published and retired before, and what is to be retired now.
 
         Raises:
-            DataError: The list of images to retire has a row that is none, or names images that were not published.
+            DataError: The list of images to retire has an invalid row, or names images that were not published.
         """
         if old is None or folder is None:
             return cls()

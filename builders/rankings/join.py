@@ -48,7 +48,7 @@ class FoundImage(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """The name of the image file, without folders; bytes that are no text are written out."""
+        """The name of the image file, without folders; bytes that are not text are written out."""
         name = (self.member or self.file).replace("\\", "/").rsplit("/", 1)[-1]
         return os.fsencode(name).decode("utf-8", "backslashreplace")
 

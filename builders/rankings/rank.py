@@ -136,7 +136,7 @@ class _Split:
         if 0 < ends <= count // 2:
             splits = ranked_splits(count, ends)
         else:
-            needed = f"{2 * ends} needed for ends of {ends}" if ends else f"a share of {self.config.share} is none"
+            needed = f"{2 * ends} needed for ends of {ends}" if ends else f"a share of {self.config.share} is no image"
             self._leave_out(class_id, count, f"{count} images, {needed}; ranked, but in no ranked split")
         self.counts.update(
             classes=int(not control),

@@ -22,7 +22,7 @@ class RankedClass(NamedTuple):
     """The ranks of a class's images.
 
     Attributes:
-        table: One row an image by ascending rank, columns of ``RANKINGS_SCHEMA`` that depend on the images.
+        table: One row per image by ascending rank, columns of ``RANKINGS_SCHEMA`` that depend on the images.
         varying: (M,) bool, whether each concept varies over the class; the others contribute 0.
     """
 

@@ -114,12 +114,12 @@ def concept_verdicts(review: Review) -> ConceptVerdicts:
     """Return what a review of boards says of their concepts; where labelers still differ, that it is unclear.
 
     Raises:
-        ConfigError: The form's outcomes are no verdicts on concepts.
+        ConfigError: The form's outcomes are not verdicts on concepts.
         DataError: No board is judged by all its labelers yet.
     """
     if strange := [o for o in review.form.possible if o not in _CONCEPT_OUTCOMES]:
         raise ConfigError(
-            f"form {review.form.name!r} has the outcome {strange[0]!r}, which is no verdict on a concept: expected "
+            f"form {review.form.name!r} has the outcome {strange[0]!r}, which is not a verdict on a concept: expected "
             f"{', '.join(_CONCEPT_OUTCOMES)}."
         )
     judged = [c for c in review.consensus().values() if c.state is not State.OPEN]

@@ -101,7 +101,7 @@ class ReviewForm(Record):
                 )
             if answer not in ANSWERS:
                 raise DataError(
-                    f"item {item_id!r}: {answer!r} is no answer to {question!r}, expected yes, no or unclear."
+                    f"item {item_id!r}: {answer!r} is not an answer to {question!r}, expected yes, no or unclear."
                 )
 
     def is_complete(self, answers: Mapping[str, str]) -> bool:

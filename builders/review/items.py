@@ -67,7 +67,7 @@ def write_items(path: Path, items: Iterable[ReviewItem]) -> None:
 
 
 def read_items(path: str | Path) -> Iterator[ReviewItem]:
-    """Read items from JSON lines, one object a line with the fields of :class:`ReviewItem`.
+    """Read items from JSON lines, one object per line with the fields of :class:`ReviewItem`.
 
     Raises:
         DataError: The file cannot be read, a line is not an item, or two are of one id; the sentence names it.
@@ -115,7 +115,7 @@ def _item_of(content: dict[str, Any], where: str) -> ReviewItem:
 
 
 class BoardTable:
-    """What ``spurious boards`` drew: one board a concept, and images of the classes.
+    """What ``spurious boards`` drew: one board per concept, and images of the classes.
 
     Args:
         boards_dir: Folder written by ``spurious boards``.

@@ -42,7 +42,7 @@ class Journal(Generic[_Entry]):
         """Return the entries that were appended, by anyone, since the last call; all of them at the first.
 
         Raises:
-            StoreError: The journal is missing, was shortened, or holds a line that is no entry.
+            StoreError: The journal is missing, was shortened, or holds a line that is not an entry.
         """
         with self._mutex, self._opened(os.O_RDONLY) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_SH)  # not while a writer cuts off what a killed one left
@@ -58,7 +58,7 @@ class Journal(Generic[_Entry]):
             What :meth:`read_new` would now return: what others appended since, then ``entries``.
 
         Raises:
-            StoreError: The journal is missing, was shortened, or holds a line that is no entry.
+            StoreError: The journal is missing, was shortened, or holds a line that is not an entry.
             OSError: The disk is full, or fails; nothing of ``entries`` is then kept.
         """
         text = "".join(json.dumps(e, ensure_ascii=False, allow_nan=False) + "\n" for e in entries)
@@ -111,7 +111,7 @@ class Journal(Generic[_Entry]):
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            raise StoreError(f"journal {self.path}, line {number} is damaged: expected one JSON object a line.")
+            raise StoreError(f"journal {self.path}, line {number} is damaged: expected one JSON object per line.")
         try:
             return self._parse(entry)
         except DataError as error:

@@ -1,8 +1,8 @@
 """The files of a review.
 
 review.json               form, labelers, seed
-items.jsonl               one item a line
-assignment.jsonl          one item a line: who judges it
+items.jsonl               one item per line
+assignment.jsonl          one item per line: who judges it
 media/                    images of the items that have no file elsewhere
 journal/<labeler>.jsonl   every change of a verdict, in the order of acknowledgement; with the files above all there is
 adjudication.jsonl        the same of third persons
@@ -77,20 +77,20 @@ def write_review(
 
 
 def check_pseudonym(name: str) -> None:
-    """Refuse what is no labeler's name.
+    """Refuse what is not a labeler's name.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is invalid.
     """
     if not _LABELER.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no labeler's name: expected up to 32 lower-case letters, digits, '-' and '_', "
+            f"{name!r} is not a labeler's name: expected up to 32 lower-case letters, digits, '-' and '_', "
             "with a letter or digit first."
         )
 
 
 def check_labelers(labelers: Sequence[str]) -> None:
-    """Refuse names that are none, or that are there twice.
+    """Refuse names that are invalid or given twice.
 
     Raises:
         ConfigError: There is such a name.

@@ -33,7 +33,7 @@ class ReviewSource(Record):
     concepts: tuple[str, ...] = ()
     """Judge these concept ids only."""
     per_concept: PositiveInt | None = None
-    """At most so many candidates a concept."""
+    """At most so many candidates per concept."""
     shards: tuple[str, ...] = ()
     """Where the candidates' shards are now, if they are not where the candidates say."""
     allow_pipe: bool = False

@@ -47,7 +47,7 @@ class LabelerStatus:
         items: Items to judge.
         done: Of these, completely judged.
         partial: Of these, judged in part.
-        per_minute: Items judged a minute, pauses of over two minutes left out; None while that is less than a second.
+        per_minute: Items judged per minute, pauses of over two minutes left out; None while that is less than a second.
         gold: How they did on gold items.
     """
 
@@ -68,7 +68,7 @@ class ReviewStatus:
         items: Its items.
         states: How many items are in each state.
         accepted: Items that all their labelers, or a third person, accepted.
-        labelers: One status a labeler.
+        labelers: One status per labeler.
     """
 
     name: str
@@ -84,7 +84,7 @@ class ReviewStatus:
 
 
 def pace(verdicts: Iterable[Verdict]) -> float | None:
-    """Return complete verdicts a minute of work; None where they took less than a second."""
+    """Return complete verdicts per minute of work; None where they took less than a second."""
     times = sorted(datetime.fromisoformat(v.time) for v in verdicts if v.complete)
     gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
     worked = [gap for gap in gaps if gap <= _PAUSE]

@@ -145,11 +145,11 @@ class Review:
         Args:
             labeler: Who.
             item_id: One of their items.
-            answers: All their current answers, of some or all questions; None takes the verdict back.
+            answers: All their current answers, of some or all questions; None retracts the verdict.
             time: When, ISO 8601; now where left out.
 
         Returns:
-            The verdict; without answers where it was taken back.
+            The verdict; without answers where it was retracted.
 
         Raises:
             DataError: The item is not the labeler's, or an answer does not fit the form.
@@ -173,7 +173,7 @@ class Review:
         return [verdict_of(entry, labeler, self.form) for entry in entries]
 
     def verdicts(self, labeler: str) -> dict[str, Verdict]:
-        """Return a labeler's current verdicts, complete or partial, by item; what was taken back is not among them."""
+        """Return a labeler's current verdicts, complete or partial, by item; what was retracted is not among them."""
         self._check_labeler(labeler)
         with self._mutex:
             return dict(self._current(labeler))
@@ -189,7 +189,7 @@ class Review:
         Args:
             item_id: The item.
             who: Pseudonym of the third person.
-            answers: Answers to all questions; None takes the verdict back.
+            answers: Answers to all questions; None retracts the verdict.
             time: When, ISO 8601; now where left out.
 
         Raises:

@@ -70,7 +70,7 @@ class MaskFolder:
         path: What ``spurious masks`` wrote.
 
     Raises:
-        StoreError: It is no folder of masks, or not all of its classes are there.
+        StoreError: It is not a folder of masks, or not all of its classes are there.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -82,7 +82,7 @@ class MaskFolder:
             self.concepts: tuple[str, ...] = tuple(made["concepts"])
             described = dict(made["preprocess"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is no folder of masks: {error}") from error
+            raise StoreError(f"{path} is not a folder of masks: {error}") from error
         self.limits = DecodeLimits.model_validate(described.get("limits", {}))
         self.preprocess = Preprocess.model_validate(
             {k: v for k, v in described.items() if k in Preprocess.model_fields}

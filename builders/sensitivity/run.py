@@ -5,7 +5,7 @@ models/<name>-<hash>/            one model and input size
     model.json                   which one
     00042.parquet                one class (see ``DROP_SCHEMA``), there whole or not at all
 sensitivity.json                 the record of the models asked for
-sensitivity.csv                  one row a model, concept and corruption
+sensitivity.csv                  one row per model, concept and corruption
 """
 
 from __future__ import annotations

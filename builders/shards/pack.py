@@ -35,11 +35,11 @@ class ShardsConfig(Record):
     """What to pack, and how."""
 
     source: Path
-    """Folder of images, or of one folder a class."""
+    """Folder of images, or of one folder per class."""
     output: Path
     """Directory for the tars and their manifest; outside of ``source``."""
     metadata: Path | None = None
-    """CSV with one row an image, such as OpenImages' attribution file."""
+    """CSV with one row per image, such as OpenImages' attribution file."""
     images_per_shard: int = Field(default=1000, ge=1)
     prefix: str = Field(default="images", pattern=r"^[A-Za-z0-9_-]{1,100}$")
     """Start of the tars' names: ``<prefix>-00000.tar``."""

@@ -74,7 +74,7 @@ class ActivationMaps:
         classifier: The model whose features the directions read.
 
     Raises:
-        ModelError: Its features are no average over places, or a custom transform hides how it normalises images.
+        ModelError: Its features are not an average over places, or a custom transform hides how it normalises images.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -156,7 +156,8 @@ def activation_map(
         All 0 where the concept is the same at every place.
 
     Raises:
-        ModelError: The features are no average over places (:class:`ActivationMaps`), or the direction does not fit.
+        ModelError: The features are not an average over places (:class:`ActivationMaps`), or the direction does not
+            fit.
     """
     return ActivationMaps(classifier)(direction, images)
 

@@ -114,9 +114,9 @@ def maximise(
 ) -> ApgdResult:
     """Look for the images of highest objective in the L2 balls around ``start``.
 
-    A step size an image begins at ``first_step * eps`` and halves after a checkpoint at which fewer than 75 % of the
+    A step size per image begins at ``first_step * eps`` and halves after a checkpoint at which fewer than 75 % of the
     steps since the last one rose, or at which neither step size nor best value have changed since; the search then goes
-    on from the best image. It costs one forward and backward pass a step, and a forward pass at the end.
+    on from the best image. It costs one forward and backward pass per step, and a forward pass at the end.
 
     Args:
         objective: What to maximise.
@@ -174,7 +174,7 @@ class _Search:
             values = self._objective(leaf)
             if values.shape != leaf.shape[:1]:
                 raise ModelError(
-                    f"the objective gave {tuple(values.shape)}: expected one value an image, ({len(leaf)},)."
+                    f"the objective gave {tuple(values.shape)}: expected one value per image, ({len(leaf)},)."
                 )
             (gradient,) = torch.autograd.grad(values.sum() * _GRADIENT_SCALE, leaf)
         flat = gradient.float().permute(0, 2, 3, 1).flatten(1)

@@ -88,7 +88,7 @@ class _ClassPlan:
         bank: Its concepts.
         places: For each concept, where among ``images`` its images are, the highest score first.
         scores: The scores of those, float32.
-        images: One row an image, ordered by shard and offset.
+        images: One row per image, ordered by shard and offset.
     """
 
     bank: ConceptBank

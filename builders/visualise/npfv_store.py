@@ -3,7 +3,7 @@
 config.json                      what decides the images; a rerun must match it
 <class index>/
     <component>.png              the image
-    npfv.parquet                 one row a concept: NPFV_SCHEMA
+    npfv.parquet                 one row per concept: NPFV_SCHEMA
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spurious_imagenet.errors import StoreError
 
 __all__ = ["NPFV_SCHEMA", "NpfvStore"]
 
-#: One row a concept. ``file`` is relative to the visualisations' folder; ``objective`` and ``start_objective``: the
+#: One row per concept. ``file`` is relative to the visualisations' folder; ``objective`` and ``start_objective``: the
 #: concept's score of the image and of the grey image; ``confidence``: softmax probability of the class at the image;
 #: ``chosen_rank``: 1 for the most confident of the class, null where not chosen.
 NPFV_SCHEMA = pa.schema(
@@ -74,7 +74,7 @@ class NpfvStore:
         return dict(zip(self._table["concept_id"], self._table["file"], strict=True))
 
     def table(self) -> pd.DataFrame:
-        """Return one row a concept (:data:`NPFV_SCHEMA`), by class and importance."""
+        """Return one row per concept (:data:`NPFV_SCHEMA`), by class and importance."""
         return self._table.copy()
 
     def image_path(self, concept_id: str) -> Path | None:

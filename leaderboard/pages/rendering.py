@@ -49,7 +49,7 @@ def asset(name: str) -> bytes:
 
 
 def slug(name: str) -> str:
-    """Return the file name of a class or concept: itself, or with a hash where it is no file name.
+    """Return the file name of a class or concept: itself, or with a hash where it is not a file name.
 
     Names that differ in case only have different slugs, as some disks do not tell them apart.
     """

@@ -87,7 +87,7 @@ def verified(verification: Verification | None) -> int:
 
 
 def kin_words(score: Score) -> str:
-    """Say to which miners an entry is kin, and by what; empty if to none."""
+    """Say which selection models an entry is related to, and by what; empty if to none."""
     return ", ".join(f"{short_name(r.miner)} (same {r.by})" for r in score.related)
 
 
@@ -114,10 +114,10 @@ def csv_table(board: VersionBoard) -> bytes:
 
 
 def _without(score: Score) -> tuple[LeftOutMiner | None, str]:
-    """Without all miners that the entry is kin to; else the lowest over leaving out one miner."""
+    """Without all selection models that the entry is related to; else the lowest over leaving out one miner."""
     if score.without_related is not None:
-        kin = ", ".join(short_name(m) for m in score.without_related.miners)
-        return score.without_related, f"without its kin {kin}"
+        related = ", ".join(short_name(m) for m in score.without_related.miners)
+        return score.without_related, f"without related models {related}"
     known = [(left.spurious_auc, left) for left in score.without_each_miner if left.spurious_auc is not None]
     if not known:
         return None, ""

@@ -1,4 +1,4 @@
-"""Kin: entries that share weights or architecture with a model that chose the images."""
+"""Related models: entries that share weights or architecture with a model that chose the images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["architecture_of", "family_of", "relations"]
 
 
 def relations(info: SubmissionInfo, version: BenchmarkVersion) -> tuple[Relation, ...]:
-    """Return the models that chose the images and are kin to an entry, each with the closest kinship.
+    """Return the models that chose the images and are related to an entry, each with the closest relation.
 
     Images are kept because these models err on them alike; an entry of the same weights, with a mitigation or without,
     and to a lesser degree one of the same architecture, was selected against. What is not known makes no kinship:

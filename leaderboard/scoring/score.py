@@ -17,7 +17,7 @@ __all__ = ["LeftOutMiner", "Relation", "Score", "ScoredEntry"]
 
 
 class Relation(Record):
-    """An entry is kin to a model that chose the images."""
+    """An entry is related to a model that chose the images."""
 
     miner: str
     by: Literal["weights", "architecture", "architecture family"]
@@ -57,7 +57,7 @@ class Score(Record):
     related: tuple[Relation, ...] = ()
     without_each_miner: tuple[LeftOutMiner, ...] = ()
     without_related: LeftOutMiner | None = None
-    """Without all miners that the entry is kin to; None if it is kin to none."""
+    """Without all selection models that the entry is related to; None if there are none."""
 
 
 @dataclass(frozen=True, eq=False)

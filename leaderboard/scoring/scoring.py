@@ -36,7 +36,7 @@ def score_entry(entry: Entry, predictions: Predictions, version: BenchmarkVersio
 
     Args:
         entry: Who made the predictions.
-        predictions: One row an image of the version.
+        predictions: One row per image of the version.
         version: What they are of.
 
     Raises:

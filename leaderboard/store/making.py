@@ -144,7 +144,7 @@ class _Every(Collection[str]):
 def _validation_rows(
     val: str, names: dict[str, str], labels: LabelSpace | None, max_label_problems: float
 ) -> list[dict[str, Any]]:
-    """Return one row an image that can be decoded: evaluation leaves the others out."""
+    """Return one row per image that can be decoded: evaluation leaves the others out."""
     imagenet = imagenet_label_space()
     if labels is None and all(class_id in imagenet for class_id in names):
         labels = imagenet
@@ -207,7 +207,7 @@ def _ranked(rankings: str | Path, validation: pd.DataFrame) -> Rankings:
     missing = [k for k in zip(found.table["class_id"], found.table["sha256"], strict=True) if k not in have]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(found.table)} images ranked in {rankings} are no validation images, the first of "
+            f"{len(missing)} of {len(found.table)} images ranked in {rankings} are not validation images, the first of "
             f"class {missing[0][0]} with SHA-256 {missing[0][1][:12]}: expected rankings of the same images."
         )
     return found

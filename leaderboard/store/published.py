@@ -54,7 +54,7 @@ class PublishedDataset:
         return cls(str(source), manifest, table.cast_column("image", Image(decode=False)))
 
     def rows(self) -> pa.Table:
-        """Return one row an image, columns of :data:`IMAGES_SCHEMA`, hashes taken of the images' bytes.
+        """Return one row per image, columns of :data:`IMAGES_SCHEMA`, hashes taken of the images' bytes.
 
         Raises:
             DataError: An image has another hash than the dataset says.

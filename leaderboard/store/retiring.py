@@ -94,7 +94,7 @@ def _gone(version: BenchmarkVersion, keys: list[RetiredKey]) -> pd.Series[bool]:
     if missing:
         first = missing[0] if isinstance(missing[0], str) else " ".join(missing[0])
         raise ConfigError(
-            f"{len(missing)} of {len(keys)} images are no spurious images of version {version.info.version}, the first "
-            f"is {first[:80]!r}: expected SHA-256 hashes of its images."
+            f"{len(missing)} of {len(keys)} images are not spurious images of version {version.info.version}, the "
+            f"first is {first[:80]!r}: expected SHA-256 hashes of its images."
         )
     return gone

@@ -77,7 +77,9 @@ class Store:
         self._broken: dict[str, str] = {}
         self._open_version = lru_cache(maxsize=_OPEN_VERSIONS)(partial(read_version, self.place))
         if not create and not self.versions():
-            raise StoreError(f"{self.place.name} is no leaderboard: expected one made by `spurious leaderboard init`.")
+            raise StoreError(
+                f"{self.place.name} is not a leaderboard: expected one made by `spurious leaderboard init`."
+            )
 
     # Versions
 

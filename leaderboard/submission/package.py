@@ -106,7 +106,7 @@ def _of_directory(folder: Path, limits: Limits) -> Package:
                 if entry.is_symlink():
                     problems.append(Problem("directory", f"{shown(entry.name)} is a link: expected a file."))
                 elif not entry.is_file(follow_symlinks=False):
-                    problems.append(Problem("directory", f"{shown(entry.name)} is no file: expected {_EXPECTED}."))
+                    problems.append(Problem("directory", f"{shown(entry.name)} is not a file: expected {_EXPECTED}."))
                 else:
                     sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
     except OSError as error:
@@ -245,7 +245,7 @@ def _inflate(
                 if written > most:
                     return f"it inflates to more than {most} bytes, the most that is accepted."
                 if written > dense:
-                    return f"it inflates to more than {limits.ratio} times its size in the zip: it is no predictions."
+                    return f"it inflates to more than {limits.ratio} times its size in the zip: it is not predictions."
                 file.write(block)
         if written != member.file_size:
             return f"it inflates to {written} bytes: the zip says {member.file_size}."

@@ -30,7 +30,7 @@ def read_parquet(path: Path, limits: Limits, rows: int) -> pd.DataFrame:
         rows: The most rows that are read.
 
     Raises:
-        SubmissionError: It is no parquet file, too large, or of other columns; with everything that is wrong.
+        SubmissionError: It is not a parquet file, too large, or of other columns; with everything that is wrong.
     """
     where = path.name
     _check_ends(path, limits, where)
@@ -64,7 +64,7 @@ def _file(path: Path, limits: Limits, read_dictionary: Sequence[str] = ()) -> pq
 
 
 def _check_ends(path: Path, limits: Limits, where: str) -> None:
-    """Look at both ends of the file, so that no reader is given what is no parquet or has a boundless footer."""
+    """Look at both ends of the file, so that no reader is given what is not parquet or has a boundless footer."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -148,7 +148,9 @@ def _page_problems(path: Path, found: pq.FileMetaData, limits: Limits, where: st
     if totals.inflated > allowed:
         return [Problem(where, f"its pages inflate to {totals.inflated} bytes: expected at most {allowed}.")]
     if totals.values > _MOST_LISTED * max(found.num_rows, 1):
-        return [Problem(where, f"a column has {totals.values} values for {found.num_rows} rows: expected five a row.")]
+        return [
+            Problem(where, f"a column has {totals.values} values for {found.num_rows} rows: expected five per row.")
+        ]
     return []
 
 

@@ -107,7 +107,7 @@ def run_request(request: ModelRequest, store: Store, workplace: Workplace) -> En
         )
         checked = check_submission(submission, version)
     if checked.submission is None:
-        raise DataError(f"the run is no submission that the board takes: {checked.problems[0]}")
+        raise DataError(f"the run is not a submission that the board takes: {checked.problems[0]}")
     entry = store.add(checked.submission)
     score_under(store, entry, version.info.version)
     store.add_verification(_made_here(entry, len(checked.submission.table)))

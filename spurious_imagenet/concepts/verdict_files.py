@@ -152,7 +152,7 @@ def _cell(value: object) -> object:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read one vote a line; a verdict's votes stand together. Empty cells are null."""
+    """Read one vote per line; a verdict's votes stand together. Empty cells are null."""
     with open_table(path, "verdicts", _COLUMNS) as table:
         rows = ((row.number, {c: original_text(t) or None for c, t in row.cells.items()}) for row in table)
         for concept, group in groupby(rows, key=lambda row: [row[1].get(c) for c in _CONCEPT_COLUMNS]):

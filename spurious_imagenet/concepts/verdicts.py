@@ -45,12 +45,12 @@ class ConceptVerdicts:
         return iter(self.rows)
 
     def table(self) -> pd.DataFrame:
-        """Return the verdicts as a table, one row a concept; ``votes`` is a list of mappings."""
+        """Return the verdicts as a table, one row per concept; ``votes`` is a list of mappings."""
         frame = pd.DataFrame([r.model_dump() for r in self], columns=list(ConceptVerdict.model_fields), dtype=object)
         return frame.astype({"class_index": "int64", "component": "int64"})
 
     def save(self, path: str | Path, *, comment: str = "") -> None:
-        """Write ``.parquet``, ``.jsonl`` (one verdict a line) or ``.csv`` (one vote a line), whole or not at all.
+        """Write ``.parquet``, ``.jsonl`` (one verdict per line) or ``.csv`` (one vote per line), whole or not at all.
 
         Equal verdicts give equal bytes. Text in a CSV that a spreadsheet would take for a formula is made inert.
 
@@ -59,7 +59,7 @@ class ConceptVerdicts:
             comment: For a CSV: put before the header, each line after ``# ``.
 
         Raises:
-            ConfigError: The ending is none of these, or a form other than CSV is to carry a comment.
+            ConfigError: The ending is not one of these, or a form other than CSV is to carry a comment.
         """
         write_rows(Path(path), self.rows, comment)
 
@@ -68,7 +68,7 @@ class ConceptVerdicts:
         """Read what :meth:`save` wrote.
 
         Raises:
-            DataError: The file is missing, of another form, or has a row that is no verdict; the sentence names it.
+            DataError: The file is missing, of another form, or has a row that is not a verdict; the sentence names it.
         """
         rows = read_rows(Path(path))
         try:

@@ -52,7 +52,7 @@ class LabelledImages:
     """Images whose outputs are there.
 
     Attributes:
-        table: One row an image that could be decoded, in the order given; columns :data:`IMAGE_COLUMNS`.
+        table: One row per image that could be decoded, in the order given; columns :data:`IMAGE_COLUMNS`.
         rejects: The other images.
     """
 

@@ -1,4 +1,4 @@
-"""What a published dataset says of itself: what it holds, what made it, what was taken back, what changed."""
+"""What a published dataset says of itself: what it holds, what made it, what was retracted, what changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SelectionModel(Record):
-    """A model that took part in choosing the images; entries that are its kin must be marked."""
+    """A model that took part in choosing the images; entries of related models must be marked."""
 
     model: str
     """Its spec as published, without local folders; the name under which it stands in the column ``models``."""
@@ -98,7 +98,7 @@ class DatasetManifest(Record):
     made_from: dict[str, str] = {}
     """What it was made from -> hash."""
     retired: tuple[RetiredImage, ...] = ()
-    """Everything that any version has taken back, oldest first."""
+    """Everything that any version has retracted, oldest first."""
     changes: tuple[Change, ...] = ()
     """Newest first."""
 
@@ -138,7 +138,7 @@ def manifest_of(dataset: str | Path) -> DatasetManifest | None:
     """Read the manifest of a dataset's folder or of a dataset on the Hub; None if it has none.
 
     Raises:
-        DataError: There is no such folder, or what it has is no manifest.
+        DataError: There is no such folder, or what it has is not a manifest.
         HubError: The Hub does not answer or refuses.
     """
     address = hub_repository(dataset)

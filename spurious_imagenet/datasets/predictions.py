@@ -1,4 +1,4 @@
-"""Predictions: what one model said of every image of an evaluation, one row an image."""
+"""Predictions: what one model said of every image of an evaluation, one row per image."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Predictions:
     """Per-image results of one model under one protocol.
 
     Attributes:
-        table: One row an image, columns as in :data:`PREDICTIONS_SCHEMA`.
+        table: One row per image, columns as in :data:`PREDICTIONS_SCHEMA`.
 
     Raises:
         DataError: A column is missing, or a probability is not in [0, 1].

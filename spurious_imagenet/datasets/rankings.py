@@ -14,8 +14,8 @@ from spurious_imagenet.records import Record
 
 __all__ = ["RANKINGS_SCHEMA", "LeftOut", "Rankings", "RankingsInfo"]
 
-#: One row an image, a class's rows by ascending rank. ``rank`` 1 is the lowest spuriosity, ``of`` the class's images in
-#: this split, ``percentile`` (rank - 1/2) / of. ``ranked_split`` is low, middle, high, or null between them.
+#: One row per image, a class's rows by ascending rank. ``rank`` 1 is the lowest spuriosity, ``of`` the class's images
+#: in this split, ``percentile`` (rank - 1/2) / of. ``ranked_split`` is low, middle, high, or null between them.
 #: ``control`` marks classes without a spurious concept, ranked by those of all the other classes. One ranking of few
 #: images is one draw, so their rows list concepts, one of each of up to 20 classes, by each of which they are ranked
 #: alone too: what gap a concept gives that is not the class's own. In rankings of older versions they list none.

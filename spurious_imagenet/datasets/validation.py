@@ -43,7 +43,7 @@ class SeenImages:
         max_label_problems: Largest share of the images whose label may be of no use, in [0, 1].
         rejects: Name and reason of each sample of a shard that holds no usable image, or no usable label.
         labels: The labels of all images.
-        skips: What a folder holds that is no data.
+        skips: What a folder holds that is not data.
         readings: How an odd layout was read.
     """
 
@@ -147,7 +147,7 @@ def once_each(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Keep one image of equal bytes, since a copy says nothing new and would weigh its class's figures.
 
     Args:
-        table: One row an image, with ``class_id``, ``name`` and ``sha256``.
+        table: One row per image, with ``class_id``, ``name`` and ``sha256``.
 
     Returns:
         The first row of each image of a class; of an image in several classes the one whose class id comes first. And

@@ -75,7 +75,7 @@ class TrainingIndex(StoredImages):
 
     Args:
         store: The store.
-        num_classes: Labels run from 0 to one less; -1 is none.
+        num_classes: Labels run from 0 to one less; -1 means none.
         predicted: Count an image to its class only where the model assigns it to that class.
 
     Raises:

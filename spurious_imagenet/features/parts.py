@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 #: Hexadecimal digits of a local shard's hash in the name of its part: shards of one file name stay apart by them.
 _HASH_DIGITS = 16
 
-#: One row an image. ``offset`` and ``size`` locate its bytes in the tar, ``meta_offset`` and ``meta_size`` its JSON.
+#: One row per image. ``offset`` and ``size`` locate its bytes in the tar, ``meta_offset`` and ``meta_size`` its JSON.
 ROW_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

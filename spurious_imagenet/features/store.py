@@ -5,7 +5,7 @@ Each part is a directory that appears in one rename, so it is there whole or not
     store.json                       what made the features (model, weights, preprocessing); a rerun must match it
     parts/<shard>-<hash>/            hash of the shard's bytes; of its address, where that is remote
         features.npy                 (n, D) float16, memory-mapped when read
-        rows.parquet                 one row an image, in the order of the features
+        rows.parquet                 one row per image, in the order of the features
         receipt.json                 counts, rejects with reasons, hashes of input and outputs
         shard.json                   where the shard was seen last, and when it was changed; may be missing
 """

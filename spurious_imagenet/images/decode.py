@@ -73,7 +73,7 @@ def decode_image(data: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
         (H, W, 3) uint8.
 
     Raises:
-        UndecodableImageError: The bytes are no complete image of a supported format, or the size is refused.
+        UndecodableImageError: The bytes are not a complete image of a supported format, or the size is refused.
     """
     if data[:2] == b"\xff\xd8":
         pixels = _decode_jpeg(data, limits)

@@ -1,6 +1,6 @@
 """Folders of images as people have them, read in one way by every command.
 
-What a file manager, a notebook or an archive leaves behind is no data: hidden files and folders, folders of the system
+What a file manager, a notebook or an archive leaves behind is not data: hidden files and folders, folders of the system
 and links that lead elsewhere are skipped, each with its reason.
 """
 
@@ -99,13 +99,13 @@ class ImageTree:
         if self.folders and loose is not None:
             raise DataError(
                 f"{self.root} holds both images ({printable(loose)}) and folders of images "
-                f"({printable(self.folders[0])}): expected either images alone, or one folder a class."
+                f"({printable(self.folders[0])}): expected either images alone, or one folder per class."
             )
         if not self.folders and loose is None:
             skips = SkipCount()
             list(self.groups(skips.add))
             raise DataError(
-                f"{self.root} holds no images: expected files such as .jpg or .png, or one folder a class "
+                f"{self.root} holds no images: expected files such as .jpg or .png, or one folder per class "
                 f"(links to folders are not followed). {skips.sentence(str(self.root)) or ''}".rstrip()
             )
         if self.folders and all(name.casefold() in _SPLITS for name in self.folders):
@@ -224,7 +224,7 @@ def _read_table(path: Path) -> dict[str, str]:
     """Read file name and class id from the first two columns of a table that tabs divide."""
     try:
         if path.stat().st_size > _MAX_ANNOTATIONS:
-            raise DataError(f"{path} is larger than {_MAX_ANNOTATIONS >> 20} MiB: expected one line an image.")
+            raise DataError(f"{path} is larger than {_MAX_ANNOTATIONS >> 20} MiB: expected one line per image.")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error

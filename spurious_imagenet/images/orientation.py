@@ -21,7 +21,7 @@ def is_turned_elsewhere(data: bytes) -> bool:
         data: The image file's bytes.
 
     Returns:
-        False too where the bytes are no image, or the tag cannot be read.
+        False too where the bytes are not an image, or the tag cannot be read.
     """
     if b"Exif" not in data and b"EXIF" not in data and b"eXIf" not in data:  # JPEG; WebP; PNG
         return False

@@ -129,7 +129,7 @@ def _existing(spec: ModelSpec) -> Path:
 
 
 def _kind_of(path: Path) -> str | None:
-    """Return the scheme of a file that is no whole model; None of any other, unreadable ones included."""
+    """Return the scheme of a file that is not a whole model; None of any other, unreadable ones included."""
     if path.suffix != ".safetensors":
         return None
     try:

@@ -35,7 +35,7 @@ class HeadFileInfo(Record):
     """Input side at which the encoder made the features, px."""
     label_space: str
     class_ids: tuple[str, ...]
-    """One id a row of the head."""
+    """One id per row of the head."""
     class_names: tuple[str, ...]
 
 
@@ -98,7 +98,7 @@ def load_head(spec: ModelSpec) -> Classifier:
     weights must be the same.
 
     Raises:
-        ModelError: The file is no head, or the encoder is not the one it was fitted to.
+        ModelError: The file is not a head, or the encoder is not the one it was fitted to.
     """
     # Imported here: load.py names this module.
     from spurious_imagenet.models.load import load_classifier, load_recorded
@@ -126,7 +126,7 @@ def read_head(path: Path) -> tuple[LinearHead, HeadFileInfo]:
     """Read what :func:`save_head` wrote.
 
     Raises:
-        ModelError: The file is no head.
+        ModelError: The file is not a head.
     """
     try:
         text, tensors = read_metadata(path).get(_METADATA_KEY), load_arrays(path)

@@ -44,7 +44,7 @@ class LabelSpace:
 
     Attributes:
         name: Name of the space, such as ``imagenet-1k`` or ``custom``.
-        class_ids: One stable identifier a class: its WordNet id for ImageNet, a folder name otherwise.
+        class_ids: One stable identifier per class: its WordNet id for ImageNet, a folder name otherwise.
         class_names: One human-readable name a class.
     """
 
@@ -109,7 +109,7 @@ def imagenet_label_space(name: str = "imagenet-1k") -> LabelSpace:
             ``imagenet-22k-ms``.
 
     Raises:
-        ModelError: The name is none of these.
+        ModelError: The name is not one of these.
     """
     from timm.data.imagenet_info import ImageNetInfo
 
@@ -201,6 +201,6 @@ def _space_of_size(num_classes: int) -> LabelSpace:
     if num_classes not in _SPACE_OF_WIDTH:
         raise ModelError(
             f"the model has {num_classes} outputs, which no ImageNet label space has: give its classes "
-            "(a `labels=` file with one class id a line)."
+            "(a `labels=` file with one class id per line)."
         )
     return imagenet_label_space(_SPACE_OF_WIDTH[num_classes])

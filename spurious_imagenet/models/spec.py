@@ -100,19 +100,19 @@ class ModelSpec:
 
 
 def read_labels_file(path: str | Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read one class a line: its id, optionally a tab and its name. Lines without anything may only end the file.
+    """Read one class per line: its id, optionally a tab and its name. Lines without anything may only end the file.
 
     Raises:
         ConfigError: The file is missing or empty, a line between classes is empty, or lines are not of this form.
     """
     lines = read_list(path, "labels file", ConfigError)
     if not lines:
-        raise ConfigError(f"labels file {path} is empty: expected one class id a line.")
+        raise ConfigError(f"labels file {path} is empty: expected one class id per line.")
     for expected, (number, line) in enumerate(lines, start=lines[0][0]):
         if number != expected:
             raise ConfigError(
-                f"labels file {path}, line {expected} is empty, but classes follow: expected one class a line, in the "
-                "order of the model's outputs; delete the line, or write what stands there."
+                f"labels file {path}, line {expected} is empty, but classes follow: expected one class per line, in "
+                "the order of the model's outputs; delete the line, or write what stands there."
             )
         if "\t" not in line and _WORDNET_AND_NAME.match(line):
             raise ConfigError(

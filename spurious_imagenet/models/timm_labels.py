@@ -41,7 +41,7 @@ def labels_of_timm(model: Any, what: str, address: str = "") -> LabelSpace:
     if len(ids) != width:
         raise ModelError(
             f"{what} comes with {len(ids)} labels for {width} outputs: give the classes of its outputs "
-            "(labels=FILE, one class id a line)."
+            "(labels=FILE, one class id per line)."
         )
     return known_label_space(ids, names)
 

@@ -92,7 +92,7 @@ def cue_auc(bank: ConceptBank, store: FeatureStore, truth: PlantedTruth) -> list
         truth: What was planted.
 
     Returns:
-        One measurement a pair, in the order of ``truth.pairs``.
+        One measurement per pair, in the order of ``truth.pairs``.
 
     Raises:
         DataError: The bank lacks a class, or the store is not of the world's pool.
@@ -121,7 +121,7 @@ def mined_purity(candidates: pd.DataFrame, truth: PlantedTruth, found: Sequence[
         found: The components, from :func:`cue_auc`.
 
     Returns:
-        One count a pair, in the order of ``found``.
+        One count per pair, in the order of ``found``.
 
     Raises:
         DataError: A column is missing, or a kept image is not of the world's pool.

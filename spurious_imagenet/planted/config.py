@@ -74,13 +74,13 @@ class WorldConfig(Record):
     train_per_class: int = Field(default=250, ge=4)
     val_per_class: int = Field(default=50, ge=4)
     pool_cue_only: int = Field(default=110, ge=1)
-    """Pool images a pair that show the cue and no object."""
+    """Pool images per pair that show the cue and no object."""
     pool_cue_other: int = Field(default=60, ge=1)
-    """Pool images a pair that show the cue beside an object it was never planted with."""
+    """Pool images per pair that show the cue beside an object it was never planted with."""
     pool_cue_own: int = Field(default=2, ge=0)
-    """Pool images a pair that show the cue beside its object: few, so that mining meets them as it does in the wild."""
+    """Pool images per pair that show the cue beside its object: few, as in the wild."""
     pool_object_only: int = Field(default=150, ge=1)
-    """Pool images a class that show its object and no cue."""
+    """Pool images per class that show its object and no cue."""
     pool_neither: int = Field(default=1500, ge=1)
     """Pool images of background and clutter alone."""
     jpeg_quality: int = Field(default=92, ge=50, le=100)

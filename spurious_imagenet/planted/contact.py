@@ -49,7 +49,7 @@ def contact_sheet(
         render: Draws one image.
 
     Returns:
-        An RGB image with a column a class and two rows a situation; a class without a cue leaves its cells empty.
+        An RGB image with a column per class and two rows per situation; a class without a cue leaves its cells empty.
     """
     step = _CELL + _GAP
     size = (_MARGIN + len(SHAPES) * step, _HEADER + len(_ROWS) * _EXAMPLES * step)

@@ -227,7 +227,7 @@ def _label_noise(truth: PlantedTruth, flagged: Path) -> Statement:
     try:
         table: pd.DataFrame = pq.read_table(flagged, columns=["sha256"]).to_pandas()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{flagged} is no table of flagged images: {error}") from error
+        raise DataError(f"{flagged} is not a table of flagged images: {error}") from error
     hits = [digest in wrong for digest in table["sha256"]]
     val = truth.table[truth.table["split"] == "val"]
     count = int((val["class_id"] != val["shown_class_id"]).sum())

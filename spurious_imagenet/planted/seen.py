@@ -144,7 +144,7 @@ def read_world_config(world: str | Path) -> WorldConfig:
     """Read the configuration that a planted world was drawn with.
 
     Raises:
-        DataError: The folder is no planted world.
+        DataError: The folder is not a planted world.
     """
     file = Path(world) / "truth" / "world.json"
     try:
@@ -217,14 +217,14 @@ def seen_in(npfv: NpfvStore, found: Sequence[PairResult], recogniser: Recogniser
 def _name_of(class_id: str) -> str:
     name = class_id.rsplit("-", 1)[-1]
     if name not in SHAPES:
-        raise DataError(f"class {class_id!r} is none of a planted world's: expected an id that ends in an object.")
+        raise DataError(f"class {class_id!r} is not one of a planted world: expected an id that ends in an object.")
     return name
 
 
 def contact_sheet(
     report: SeenReport, npfv: NpfvStore, examples: Sequence[tuple[Image.Image, Image.Image]]
 ) -> Image.Image:
-    """Lay out, a row a pair: the object, the cue, the visualisation, its most changed part, and the verdict.
+    """Lay out, a row per pair: the object, the cue, the visualisation, its most changed part, and the verdict.
 
     Args:
         report: The verdicts.

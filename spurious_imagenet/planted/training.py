@@ -241,7 +241,7 @@ def train_models(
         The records, in the order of the recipes.
 
     Raises:
-        DataError: ``world`` is no planted world.
+        DataError: ``world`` is not a planted world.
         StoreError: ``out`` exists and is not empty.
     """
     tell = on_trained or (lambda _: None)

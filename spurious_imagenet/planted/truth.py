@@ -36,7 +36,7 @@ class PlantedTruth:
     """The truth of a planted world.
 
     Attributes:
-        table: One row an image, indexed by the SHA-256 (hexadecimal) of its bytes: ``split``, ``file``, ``mask``,
+        table: One row per image, indexed by the SHA-256 (hexadecimal) of its bytes: ``split``, ``file``, ``mask``,
             ``class_id`` (the label; in the pool that of the object, None without one), ``cues``, ``own_cue`` and
             ``shown_class_id`` (the class whose object the image shows; another one where the label is wrong).
         pairs: What was planted.
@@ -50,7 +50,7 @@ class PlantedTruth:
         """Read the truth of a world that ``write_world`` wrote.
 
         Raises:
-            DataError: The folder is no planted world, or its truth is torn.
+            DataError: The folder is not a planted world, or its truth is torn.
         """
         folder = Path(world) / "truth"
         try:

@@ -136,7 +136,7 @@ def train_vision_language(
         Seconds of the training alone.
 
     Raises:
-        DataError: ``world`` is no planted world.
+        DataError: ``world`` is not a planted world.
         StoreError: ``out`` exists and is not empty.
         ConfigError: OpenCLIP is not installed.
     """

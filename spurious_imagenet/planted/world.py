@@ -29,7 +29,7 @@ __all__ = ["CUE_PIXEL", "OBJECT_PIXEL", "TRUTH_SCHEMA", "WRONG_LABELS_SCHEMA", "
 #: Values of the mask images; everything else is 0.
 OBJECT_PIXEL, CUE_PIXEL = 1, 2
 
-#: One row an image. ``file`` and ``mask`` are relative to the world's folder; ``class_id`` is the label, null in the
+#: One row per image. ``file`` and ``mask`` are relative to the world's folder; ``class_id`` is the label, null in the
 #: pool without an object; ``own_cue``: the image shows a cue that was planted in that class.
 TRUTH_SCHEMA = pa.schema(
     [

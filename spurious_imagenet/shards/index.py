@@ -1,4 +1,4 @@
-"""What a shard holds: one entry a sample with the byte ranges of its image, JSON and label, and every reject."""
+"""What a shard holds: one entry per sample with the byte ranges of its image, JSON and label, and every reject."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from spurious_imagenet.shards.tar import read_at
 
 __all__ = ["MAX_METADATA_BYTES", "SampleMetadata", "parse_metadata", "read_metadata"]
 
-#: A larger JSON is no description of one image, and is ignored.
+#: A larger JSON is not a description of one image, and is ignored.
 MAX_METADATA_BYTES = 1 << 20
 
 _CLASS_FIELDS = ("wnid", "class_id")
@@ -89,7 +89,7 @@ def _parse_object(data: bytes) -> tuple[dict[str, Any], str | None]:
     try:
         content = json.loads(data.decode("utf-8-sig"), parse_constant=lambda _: None)
         if b"\\u" in data:
-            json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+            json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     except (ValueError, RecursionError) as error:
         return {}, f"JSON cannot be parsed ({type(error).__name__})"
     if not isinstance(content, dict):

@@ -82,7 +82,7 @@ def test_wrong_uses_are_one_sentence(board: Path, tmp_path: Path) -> None:
     assert "cannot be read" in run_spurious(*board_of, "--images", tmp_path / "no.txt", *options).the_error()
     (tmp_path / "images.txt").write_text("f" * 64)
     ran = run_spurious(*board_of, "--images", tmp_path / "images.txt", *options)
-    assert "1 of 1 images are no spurious images of version 1.0.0" in ran.the_error()
+    assert "1 of 1 images are not spurious images of version 1.0.0" in ran.the_error()
     (tmp_path / "images.txt").write_text(Store(board).version().side("spurious")["sha256"].iloc[0])
     (tmp_path / "list.csv").write_text("class_id,sha256\n")
     ran = run_spurious(*board_of, "--images", tmp_path / "list.csv", *options)
@@ -92,7 +92,7 @@ def test_wrong_uses_are_one_sentence(board: Path, tmp_path: Path) -> None:
     assert (
         "no entry whose id begins" in run_spurious("leaderboard", "withdraw", board, "0", "--reason", "x").the_error()
     )
-    assert "is no leaderboard" in run_spurious("leaderboard", "show", tmp_path / "nowhere").the_error()
+    assert "is not a leaderboard" in run_spurious("leaderboard", "show", tmp_path / "nowhere").the_error()
     assert "no version '3.0.0'" in run_spurious("leaderboard", "rescore", board, "--version", "3.0.0").the_error()
     ran = run_spurious("leaderboard", "add", board, tmp_path / "nothing.zip")
     assert ran.the_error() == "1 of 1 submissions were refused, for the reasons above."

@@ -132,8 +132,8 @@ def test_file_of_another_form_is_refused(tmp_path: Path) -> None:
         "torn.parquet": "cannot be read",
         "header.csv": r"columns \['a', 'b'\]",
         "bytes.csv": "cannot be read",
-        "list.jsonl": "row 1 is no JSON object",
-        "deep.jsonl": "row 1 is no JSON of",
+        "list.jsonl": "row 1 is not a JSON object",
+        "deep.jsonl": "row 1 is not JSON of",
         "missing.jsonl": "cannot be read",
         "missing.parquet": "no verdicts file",
     }

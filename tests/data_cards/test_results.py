@@ -197,7 +197,7 @@ def test_a_card_that_cannot_be_read_stays_as_it_is(tmp_path: Path, card: str, sa
 
 def test_a_card_that_is_no_text_is_refused_and_stays(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_bytes("café".encode("latin-1"))
-    with pytest.raises(DataError, match=r"README.md is no UTF-8 text: byte 3 is 0xe9"):
+    with pytest.raises(DataError, match=r"README.md is not UTF-8 text: byte 3 is 0xe9"):
         export_results([record()], tmp_path, ResultsConfig(dataset_id="org/cues"))
     assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
 

@@ -103,7 +103,7 @@ def test_who_voted_what_changed_and_what_was_taken_back(tmp_path: Path) -> None:
     text = plain(parts(card(make_dataset(tmp_path)))[1])
     for said in ("timm:resnet50", "scorer", "ab" * 8, "file:other.safetensors", "One image less.", "First."):
         assert said in text
-    assert "Taken back so far: 1" in text
+    assert "Retracted so far: 1" in text
     assert "https://huggingface.co/datasets/org/planted/discussions" in text
     assert "@misc{planted-cues" in text
     assert "A. Author and B. Writer" in text

@@ -87,7 +87,7 @@ def test_json_and_cls_that_disagree_are_held_to_what_the_shard_usually_says() ->
 
     assert pairs(("n1", 0), ("n2", 1), ("n3", 2)) == [None] * 3
     assert [p is not None for p in pairs(("n1", 0), ("n2", 1), ("n3", 1))] == [False, False, True]
-    # A numbering of the shards' own is no contradiction, one image that leaves it is.
+    # A numbering of the shards' own is not a contradiction, one image that leaves it is.
     assert pairs(("n1", 7), ("n2", 5), ("n1", 7), ("cat", 9)) == [None] * 4
     assert [p is not None for p in pairs(("n1", 7), ("n1", 7), ("n1", 5), ("n2", 5))] == [False, False, True, False]
 

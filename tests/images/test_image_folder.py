@@ -1,4 +1,4 @@
-"""What a file manager, a notebook, a disk or an archive leaves in a folder is no data, for any command."""
+"""What a file manager, a notebook, a disk or an archive leaves in a folder is not data, for any command."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_one_class_a_line(
     ("text", "said"),
     [
         ("cat\n\ndog\n", "line 2 is empty, but classes follow"),
-        ("\n\n", "is empty: expected one class id a line"),
+        ("\n\n", "is empty: expected one class id per line"),
         ("n01440764 tench, Tinca\n", "line 1: got 'n01440764 tench, Tinca', expected a tab between id and name"),
         ("n01440764,tench\n", "expected a tab between"),
         ("caf\xe9\n".encode("cp1252"), "line 1 has the byte 0xE9"),

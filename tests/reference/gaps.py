@@ -18,7 +18,7 @@ def gap_by_sorting(correct: Sequence[bool], spuriosity: Sequence[float], ties: S
 def control_gaps(
     correct: Sequence[bool], scores: Sequence[Sequence[float]], ties: Sequence[str], k: int
 ) -> list[float]:
-    """The gap by each concept alone; ``scores`` has one row an image."""
+    """The gap by each concept alone; ``scores`` has one row per image."""
     return [gap_by_sorting(correct, [row[m] for row in scores], ties, k) for m in range(len(scores[0]))]
 
 

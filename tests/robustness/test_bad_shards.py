@@ -20,7 +20,7 @@ from PIL import Image
 
 from spurious_imagenet.features.store import FeatureStore
 
-#: Members of the bad shard -> the reason of their reject, None for what is scored, "" for what is no sample at all.
+#: Members of the bad shard -> the reason of their reject, None for what is scored, "" for what is not a sample at all.
 EXPECTED = {
     "truncated.jpg": "cannot be decoded",
     "text.jpg": "not an image",

@@ -18,7 +18,7 @@
     { key: "gap", title: "Spurious gap", hint: "0 is best", first: 1, open: true, cells: measure("gap") },
     { key: "robust", title: "Effective robustness", hint: "higher is better", first: -1, open: true, cells: measure("robust") },
     { key: "acc", title: "Accuracy, %", hint: "higher is better", first: -1, open: true, cells: measure("acc", 1, 100) },
-    { key: "without", title: "AUC without a miner", hint: "its kin, or the one that costs most", first: -1, open: true,
+    { key: "without", title: "AUC without a selection model", hint: "those it is related to, or the one that costs most", first: -1, open: true,
       cells: (row) => [fixed(row.without), node("small", { class: "wrap", title: row.without_title }, node("bdi", {}, row.without_who))] },
     { key: "gain", title: "Gain by mitigation, AUC", hint: "higher is better", first: -1, open: false, cells: measure("gain") },
     { key: "protocol", title: "Protocol", first: 1, open: true, cells: words("protocol"), kind: "text" },

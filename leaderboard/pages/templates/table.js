@@ -40,13 +40,13 @@ const Board = (() => {
     return rows.map((row) => Object.fromEntries(columns.map((name, i) => [name, row[i]])));
   }
 
-  function kinTitle(row) { return `Kin of models that chose the images: ${row.kin}`; }
+  function kinTitle(row) { return `Related to models that chose the images: ${row.kin}`; }
   function marks(row) {
     const mark = (text, kind, title) => node("span", { class: `mark ${kind}`, ...(title ? { title } : {}) }, node("bdi", {}, text));
     return [
       ...(row.verified === 1 ? [mark("verified", "good", "Some images were run again and agreed")] : []),
       ...(row.verified === -1 ? [mark("not confirmed", "bad", "Some images were run again and did not agree")] : []),
-      ...(row.kin ? [mark("kin of a miner", "warn", kinTitle(row))] : []),
+      ...(row.kin ? [mark("related model", "warn", kinTitle(row))] : []),
       ...(row.mitigation ? [mark(row.mitigation, "", `Mitigation: ${row.mitigation}`)] : []),
     ];
   }

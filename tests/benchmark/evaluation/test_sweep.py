@@ -1,4 +1,4 @@
-"""``spurious evaluate --models``: one record a model, protocol and mitigation, made once."""
+"""``spurious evaluate --models``: one record per model, protocol and mitigation, made once."""
 
 from __future__ import annotations
 

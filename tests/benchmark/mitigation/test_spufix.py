@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(world: World, tmp_path: Pa
     with pytest.raises(ModelError, match="to correct another model, give features of both"):
         fit_scorer(bank, world.target)
     neurons = replace(bank, table=bank.table.assign(kind="neuron"))
-    with pytest.raises(ModelError, match="rows of kind 'neuron', whose scores are no parts of a logit"):
+    with pytest.raises(ModelError, match="rows of kind 'neuron', whose scores are not parts of a logit"):
         fit_scorer(neurons, world.scorer)
     given_alphas = list(alphas_of_store(bank, world.scorer_store))
     with pytest.raises(StoreError, match="holds features of"):

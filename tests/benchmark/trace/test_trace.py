@@ -249,7 +249,7 @@ def test_other_weights_of_the_same_name_are_found(world: World, tmp_path: Path) 
     traced = trace_row(row, dataset="W", miners=miners, at_hand=at_hand)
     assert {"alpha", "weights"} <= {link.link for link in traced.wrong}
     named = replace(at_hand, models={"file:z.safetensors": other})
-    with pytest.raises(ModelError, match=r"file:z.safetensors is none of those .* expected one of file:a.safetensors"):
+    with pytest.raises(ModelError, match=r"file:z.safetensors is not one of those .* expected one of file:a.safetensors"):
         trace_row(row, dataset="W", miners=miners, at_hand=named)
 
 
@@ -296,7 +296,7 @@ def test_which_image_is_meant(world: World, tmp_path: Path) -> None:
     assert find_image("ffff", folder, "random/n03/1").row["concept_id"] == "random/n03/1"
     for image, sentence in {
         "0000": "no image of .* has a SHA-256 that begins with 0000",
-        "eeee": "begins with eeee: it was taken back in version 1.1.0, shows a bird",
+        "eeee": "begins with eeee: it was retracted in version 1.1.0, shows a bird",
         "ffff": f"ffff.* is published for {rows[3]['concept_id']}, random/n03/1: say which by --concept",
     }.items():
         with pytest.raises(DataError, match=sentence):

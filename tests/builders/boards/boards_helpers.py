@@ -36,7 +36,7 @@ class World(NamedTuple):
 
 
 def make_world(root: Path) -> World:
-    """Two shards of 28 pictures of four classes whose names are hostile, and a bank of three concepts a class."""
+    """Two shards of 28 pictures of four classes whose names are hostile, and a bank of three concepts per class."""
     seeds = [range(2 * PER_CLASS), range(100, 100 + 2 * PER_CLASS)]
     shards = [labelled_shard(root / f"train-{i}.tar", s) for i, s in enumerate(seeds)]
     images = {f"train-{i}-{j:04d}": jpeg(seed) for i, s in enumerate(seeds) for j, seed in enumerate(s)}

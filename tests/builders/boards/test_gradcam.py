@@ -110,7 +110,7 @@ def test_the_network_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 class InPlaceAfterwards(nn.Module):
-    """Changes its last map in place by a function that is no module, as DenseNet does."""
+    """Changes its last map in place by a function that is not a module, as DenseNet does."""
 
     def __init__(self) -> None:
         super().__init__()

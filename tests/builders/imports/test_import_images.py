@@ -183,11 +183,11 @@ def test_the_card_and_the_count_of_rejects_are_written(tmp_path: Path) -> None:
 def test_too_many_rejects_or_no_image_is_an_error(tmp_path: Path) -> None:
     bad = {f"images/{FOLDERS[0]}/{i}.jpg": b"no" for i in range(13)}
     source = as_zip(tmp_path / "a.zip", official() | bad)
-    with pytest.raises(DataError, match="13 of 25 files are no images of a component, more than 50%; the first is"):
+    with pytest.raises(DataError, match="13 of 25 files are not images of a component, more than 50%; the first is"):
         import_spurious_images(config(source), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert import_spurious_images(config(source, max_reject_fraction=0.6), tmp_path / "out").images == 12
-    with pytest.raises(DataError, match="13 of 13 files are no images"):
+    with pytest.raises(DataError, match="13 of 13 files are not images"):
         import_spurious_images(config(as_zip(tmp_path / "b.zip", bad), max_reject_fraction=1.0), tmp_path / "none")
     with pytest.raises(DataError, match="no files of components"):
         import_spurious_images(config(as_zip(tmp_path / "c.zip", {"a.jpg": jpeg(0)})), tmp_path / "none")

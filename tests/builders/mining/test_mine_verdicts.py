@@ -17,7 +17,7 @@ VERDICTS = {("apple", 0): "core", ("apple", 2): "spurious", ("bird", 1): "spurio
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank of three concepts a class, as it is, with verdicts, and with ranks of importance."""
+    """A bank of three concepts per class, as it is, with verdicts, and with ranks of importance."""
     root = tmp_path_factory.mktemp("world")
     shard = write_tar(root / "pool.tar", [(f"{i:02d}.jpg", jpeg(i)) for i in range(40)])
     spec = spread_weights_file(root / "scorer.safetensors")

@@ -81,7 +81,7 @@ def _candidate(concept: str, image: int, place: tuple[str, int, int]) -> dict[st
 
 
 def write_boards(folder: Path) -> Path:
-    """Write one board a concept, as ``spurious boards`` lays them out."""
+    """Write one board per concept, as ``spurious boards`` lays them out."""
     rows = []
     for number, concept in enumerate(CONCEPTS):
         _, class_id, component = concept.split("/")

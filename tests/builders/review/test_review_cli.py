@@ -89,7 +89,7 @@ def test_boards_by_sheet_and_by_single_answers(tmp_path: Path) -> None:
     [
         (("create", "--labelers", "ann,ben", "--out", "OUT"), "expected --boards, --candidates"),
         (("create", "--boards", "BOARDS", "--labelers", "ann", "--out", "OUT"), "per_item is 2: expected 1 to 1"),
-        (("create", "--boards", "BOARDS", "--labelers", "ann,", "--out", "OUT"), "'' is no labeler's name"),
+        (("create", "--boards", "BOARDS", "--labelers", "ann,", "--out", "OUT"), "'' is not a labeler's name"),
         (("create", "--boards", "BOARDS", "--labelers", "ann,ben", "--out", "REVIEW"), "already exists"),
         (
             ("create", "--boards", "BOARDS", "--labelers", "a,b", "--out", "OUT", "--form", "x.txt"),

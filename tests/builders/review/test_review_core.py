@@ -138,7 +138,7 @@ def test_pace_leaves_pauses_out(tmp_path: Path) -> None:
     ("change", "sentence"),
     [
         ({"labelers": ["ann", "ann"]}, "labeler 'ann' is named twice"),
-        ({"labelers": ["ann", "Ben"]}, "'Ben' is no labeler's name"),
+        ({"labelers": ["ann", "Ben"]}, "'Ben' is not a labeler's name"),
         ({"labelers": ["ann", "../x"]}, "no labeler's name"),
         ({"labelers": ["ann"]}, "per_item is 2: expected 1 to 1"),
         ({"items": []}, "nothing to review"),

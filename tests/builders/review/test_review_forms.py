@@ -88,7 +88,7 @@ def test_answers_that_are_not_offered_are_refused() -> None:
     form = load_form("image")
     with pytest.raises(DataError, match="'i1': question 'colour' is not asked"):
         form.check({"colour": "yes"}, "i1")
-    with pytest.raises(DataError, match="'i1': 'maybe' is no answer to 'cue'"):
+    with pytest.raises(DataError, match="'i1': 'maybe' is not an answer to 'cue'"):
         form.check({"cue": "maybe"}, "i1")
     with pytest.raises(DataError, match="'object' is not answered"):
         form.outcome({"cue": "yes"})

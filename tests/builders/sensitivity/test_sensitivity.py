@@ -27,7 +27,7 @@ ROLES = ("spurious", "core", None)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Masks of three neurons a class, one of them spurious and one core; and what two models make of them."""
+    """Masks of three neurons per class, one of them spurious and one core; and what two models make of them."""
     root = tmp_path_factory.mktemp("sensitivity")
     spec = spread_weights_file(root / "first.safetensors")
     spread_weights_file(root / "second.safetensors", seed=5)
@@ -173,7 +173,7 @@ def test_what_does_not_belong_together_is_refused(run: Path, tmp_path: Path) -> 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("")
     assert "holds no sensitivities" in measured(run, tmp_path / "full").the_error()
-    assert "is no folder of masks" in measured(run, tmp_path / "a", "--masks", tmp_path).the_error()
+    assert "is not a folder of masks" in measured(run, tmp_path / "a", "--masks", tmp_path).the_error()
     shutil.copytree(run / "masks", tmp_path / "masks")
     shutil.rmtree(tmp_path / "masks" / "00002")
     assert "is unfinished: 3 of its 12" in measured(run, tmp_path / "a", "--masks", tmp_path / "masks").the_error()

@@ -144,7 +144,7 @@ def test_it_works_inside_inference_mode() -> None:
 def test_objectives_that_break_are_refused() -> None:
     with pytest.raises(ModelError, match="image 1 became NaN"):
         maximise(lambda x: x.sum(dim=(1, 2, 3)) * torch.tensor([1.0, math.nan]), starts(2), 1.0, 3)
-    with pytest.raises(ModelError, match="one value an image"):
+    with pytest.raises(ModelError, match="one value per image"):
         maximise(lambda x: x.sum(), starts(2), 1.0, 3)
 
 

@@ -228,7 +228,7 @@ def test_every_refusal_counts_as_an_upload_of_its_sender() -> None:
         sent = [file("/a.zip"), "a.zip", file("b"), file("c")]
         answers = [await visitor.join(value) for value in sent]
         assert [status for status, _ in answers] == [403, 403, 403, 429]
-        assert answers[-1][1] == "Too many uploads from one address: expected at most 3 a minute."
+        assert answers[-1][1] == "Too many uploads from one address: expected at most 3 per minute."
         assert (await other.join(file("a")))[0] == 403
         assert (await visitor.join(None))[0] == 200
         assert not guard.rate.take("1.2.3.4")

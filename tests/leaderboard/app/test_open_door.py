@@ -145,7 +145,7 @@ def test_who_asks_for_such_files_has_no_uploads_left(server: BoardServer, folder
     assert answers[:30] == [403] * 30
     assert 429 in answers[30:]
     status, said = visitor.upload(b"zip")
-    assert (status, said) == (429, "Too many uploads from one address: expected at most 30 a minute.")
+    assert (status, said) == (429, "Too many uploads from one address: expected at most 30 per minute.")
     assert Visitor(server, "127.0.0.4").upload(b"zip")[0] == 200
 
 

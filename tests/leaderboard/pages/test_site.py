@@ -114,11 +114,11 @@ def test_the_page_of_a_model_says_what_its_score_says(site: Site) -> None:
 
 
 def test_marks_say_kin_and_verified(site: Site) -> None:
-    assert "kin of a miner" in text(site, f"models/{entry_named(site, 'kin')}.html")
-    assert "all to which this entry is kin" in text(site, f"models/{entry_named(site, 'kin')}.html")
+    assert "related model" in text(site, f"models/{entry_named(site, 'kin')}.html")
+    assert "all that this entry is related to" in text(site, f"models/{entry_named(site, 'kin')}.html")
     verified = text(site, f"models/{entry_named(site, 'plain')}.html")
     assert ">verified</span>" in verified
-    assert "kin of a miner" not in verified
+    assert "related model" not in verified
 
 
 def test_the_worst_images_of_a_model_are_its_worst(site: Site) -> None:
@@ -222,7 +222,7 @@ def test_old_scores_and_retired_images_stay_visible(tmp_path: Path) -> None:
     assert f"{old:.3f}" in history
     assert f"{new:.3f}" in history
     assert "shows the class &lt;b&gt;after all" in text(after, "about.html")
-    assert "Taken back in version 1.1.0" in text(after, f"images/{gone}.html")
+    assert "Retracted in version 1.1.0" in text(after, f"images/{gone}.html")
     assert f"images/{gone}.html" in set(after.paths())
     assert json.loads(text(after, "data/table-1.0.0.js").partition(" = ")[2].rstrip(";\n"))["rows"]
 
@@ -268,7 +268,7 @@ def test_the_style_has_the_colours_of_reports() -> None:
 def test_a_miner_that_is_left_out_is_named_shortly_and_an_empty_column_explained(tmp_path: Path, site: Site) -> None:
     rows = {r["model"]: r for r in table_rows(site.board)}
     kin = site.data.store.scored(entry_named(site, "kin")).score
-    assert rows["kin"]["without_who"] == f"without its kin {', '.join(map(short_name, kin.without_related.miners))}"
+    assert rows["kin"]["without_who"] == f"without related models {', '.join(map(short_name, kin.without_related.miners))}"
     other = site.data.store.scored(entry_named(site, STRANGE)).score
     lowest = min(other.without_each_miner, key=lambda left: left.spurious_auc)
     assert rows[STRANGE]["without_who"] == f"lowest: without {short_name(lowest.miners[0])}"

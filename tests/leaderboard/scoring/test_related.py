@@ -1,4 +1,4 @@
-"""Entries that share weights or architecture with a miner are found; what is unknown makes no kin."""
+"""Entries that share weights or architecture with a miner are found; what is unknown makes no relation."""
 
 from __future__ import annotations
 

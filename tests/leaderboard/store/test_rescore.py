@@ -69,9 +69,9 @@ def test_a_class_that_keeps_no_image_leaves() -> None:
         (GONE, " ", "1.0.1", "the reason is empty"),
         (GONE, "bad", "1.0.0", "does not come after 1.0.0"),
         (GONE, "bad", "0.9.0", "does not come after 1.0.0"),
-        ([*GONE, "0" * 64], "bad", "1.0.1", "1 of 3 images are no spurious images of version 1.0.0"),
-        ([digest("validation 0 0")], "bad", "1.0.1", "are no spurious images"),
-        ([(class_id(1), GONE[0])], "bad", "1.0.1", "are no spurious images"),
+        ([*GONE, "0" * 64], "bad", "1.0.1", "1 of 3 images are not spurious images of version 1.0.0"),
+        ([digest("validation 0 0")], "bad", "1.0.1", "are not spurious images"),
+        ([(class_id(1), GONE[0])], "bad", "1.0.1", "are not spurious images"),
         (VERSION.side("spurious")["sha256"].tolist(), "bad", "1.0.1", "would leave no spurious image"),
     ],
 )

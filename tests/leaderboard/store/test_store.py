@@ -261,8 +261,8 @@ def test_threads_that_add_the_same_and_different_submissions(tmp_path: Path) -> 
     ("url", "error", "said"),
     [
         ("nothing://at-all", ConfigError, "cannot be opened: ValueError: Protocol not known: nothing"),
-        ("empty", StoreError, "is no leaderboard: expected one made by"),
-        ("memory://nobody:secret@x", StoreError, "memory://x is no leaderboard"),
+        ("empty", StoreError, "is not a leaderboard: expected one made by"),
+        ("memory://nobody:secret@x", StoreError, "memory://x is not a leaderboard"),
     ],
 )
 def test_places_that_cannot_be_used(tmp_path: Path, url: str, error: type[Exception], said: str) -> None:
