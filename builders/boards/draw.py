@@ -169,7 +169,7 @@ def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv
     classifier = _classifier(config.model or moved_spec(bank.info.model, config.bank), store, preprocess)
     return Gatherer(
         bank,
-        TrainingIndex(store, len(store.config.class_ids)),
+        TrainingIndex(store),
         preprocess,
         DecodeLimits.model_validate(store.config.preprocess.get("limits", {})),
         classifier.labels.class_names,

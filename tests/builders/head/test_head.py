@@ -11,7 +11,7 @@ from helpers import CLASSES, labelled_shard, run_spurious, spread_weights_file, 
 from reference.logistic import objective
 from sklearn.linear_model import LogisticRegression
 
-from spurious_imagenet.builders import head as head_module
+from spurious_imagenet.builders.head import fit as head_module
 from spurious_imagenet.builders.head.accuracy import head_accuracy
 from spurious_imagenet.builders.head.fit import HeadConfig, HeadFit, _Labelled, _split, fit_head
 from spurious_imagenet.errors import DataError
