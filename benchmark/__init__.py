@@ -1,1 +1,1 @@
-"""Models, images, metrics and evaluation: everything that measures a classifier."""
+"""Measuring classifiers: metrics, evaluations, comparisons, mitigations, the report, and the way back to the pixels."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spurious_imagenet.data_cards.croissant import CROISSANT, the_library, the_library_quiet
+from spurious_imagenet.errors import one_line
 from spurious_imagenet.io import sha256_file, write_json
 
 __all__ = ["check_croissant"]
@@ -64,7 +65,7 @@ def _unreadable(mlc: Any, root: Path, described: Any) -> list[str]:
             try:
                 records = list(dataset.records(record_set.id))
             except Exception as error:  # as above
-                found.append(f"record set {record_set.id!r} cannot be read: {' '.join(str(error).split())[:300]}")
+                found.append(f"record set {record_set.id!r} cannot be read: {one_line(error, 300)}")
                 continue
             if len(records) != expected or any(set(record) != wanted for record in records):
                 found.append(f"record set {record_set.id!r} gives other rows or columns than its files hold.")

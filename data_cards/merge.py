@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 
 __all__ = ["read_front_matter", "with_key"]
 
@@ -31,7 +31,7 @@ def _mapping(front: str) -> dict[str, Any]:
     try:
         found = yaml.safe_load(front)
     except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"the card's front matter is not YAML: {' '.join(str(error).split())[:200]}.") from error
+        raise DataError(f"the card's front matter is not YAML: {one_line(error)}.") from error
     if found is None:
         return {}
     if not isinstance(found, dict):

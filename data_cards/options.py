@@ -6,7 +6,9 @@ import datetime
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from spurious_imagenet.records import Record
 
 __all__ = ["CardOptions", "Sample"]
 
@@ -14,10 +16,8 @@ _Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\r\n]+$"
 _Link = Annotated[str, Field(max_length=500, pattern=r"^https://[^\s<>\"]+$")]
 
 
-class CardOptions(BaseModel):
+class CardOptions(Record):
     """What the card and the Croissant file say that no record of the run knows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repo_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}$")] | None = None
     """Where the dataset will be on the Hub; None: the card speaks of the folder."""

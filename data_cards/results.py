@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.metrics.values import Interval
@@ -17,6 +17,7 @@ from spurious_imagenet.data_cards.benchmark_file import TASKS
 from spurious_imagenet.data_cards.merge import read_front_matter, with_key
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
+from spurious_imagenet.records import Record
 
 __all__ = ["ResultsConfig", "export_results"]
 
@@ -24,10 +25,8 @@ _ID = r"^[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}$"
 _TASK = {"type": "image-classification", "name": "Image Classification"}
 
 
-class ResultsConfig(BaseModel):
+class ResultsConfig(Record):
     """What no record knows of where its results will be shown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset_id: Annotated[str, Field(pattern=_ID)]
     """The dataset's repository on the Hub; records know a folder only."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.images import Protocol
+from spurious_imagenet.records import Record
 
 __all__ = ["Entry", "ShortText", "SubmissionInfo", "Verification"]
 
@@ -15,10 +16,8 @@ ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 """One line that people read; :mod:`spurious_imagenet.leaderboard.submission` refuses what cannot be shown as such."""
 
 
-class SubmissionInfo(BaseModel):
+class SubmissionInfo(Record, str_strip_whitespace=True):
     """The file ``submission.yaml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     schema_version: Literal[1] = 1
     model: ShortText
@@ -46,10 +45,8 @@ class SubmissionInfo(BaseModel):
     notes: Annotated[str, Field(max_length=2000)] | None = None
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """A submission that was accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     id: Sha256
@@ -64,10 +61,8 @@ class Entry(BaseModel):
     """ISO 8601, UTC."""
 
 
-class Verification(BaseModel):
+class Verification(Record):
     """What came out when some images of an entry were run again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     entry: Sha256

@@ -7,11 +7,11 @@ from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.datasets.manifest import Change, RetiredImage, SelectionModel, Sha256, VersionName, images_sha256
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.records import Record
 
 __all__ = ["IMAGES_SCHEMA", "BenchmarkVersion", "VersionInfo"]
 
@@ -49,10 +49,8 @@ IMAGES_SCHEMA = pa.schema(
 )
 
 
-class VersionInfo(BaseModel):
+class VersionInfo(Record):
     """What a version of the benchmark is made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     name: str

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 from pathlib import Path
-from weakref import WeakValueDictionary, finalize
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from spurious_imagenet.errors import StoreError
 
-__all__ = ["FolderLock", "lock_folder"]
+__all__ = ["lock_folder"]
 
 # A file system that knows no locks must not stop a process that works in the folder alone.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
-class FolderLock:
-    """A lock on a folder, held until nobody in this process refers to it; a kill releases it, too.
+def lock_folder(folder: str | Path) -> BaseFileLock:
+    """Lock a folder for this process; who locks it again in the same process shares the lock.
+
+    It is held until nobody in this process refers to it; a kill releases it, too.
 
     Args:
         folder: The folder; a file ``.lock`` is made in it.
@@ -25,32 +26,16 @@ class FolderLock:
     Raises:
         StoreError: Another process holds it.
     """
-
-    def __init__(self, folder: Path) -> None:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"another process is at work in {folder}: wait until it ends, or give each a folder of its own."
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-
-
-_HELD: WeakValueDictionary[Path, FolderLock] = WeakValueDictionary()
-
-
-def lock_folder(folder: str | Path) -> FolderLock:
-    """Lock a folder for this process; who locks it again in the same process shares the lock.
-
-    Raises:
-        StoreError: Another process holds it.
-    """
     path = Path(folder).resolve()
-    lock = _HELD.get(path)
-    if lock is None:
-        lock = _HELD[path] = FolderLock(path)
+    # Without flock the library would fall back to a file that outlives a killed process.
+    lock = FileLock(path / ".lock", timeout=0, thread_local=False, is_singleton=True, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreError(
+            f"another process is at work in {path}: wait until it ends, or give each a folder of its own."
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return lock

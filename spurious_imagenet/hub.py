@@ -21,7 +21,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError
+from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError, one_line
 from spurious_imagenet.io import sha256_file
 from spurious_imagenet.process_state import Bars
 
@@ -266,7 +266,7 @@ def _sentence(error: BaseException, repo_id: str, address: str) -> str:
     response = getattr(error, "response", None)
     if isinstance(error, HfHubHTTPError) and response is not None:
         return _refusal(response.status_code, error.server_message or str(error), repo_id, address)
-    said = " ".join(str(error).split())[:200] or type(error).__name__
+    said = one_line(error) or type(error).__name__
     if isinstance(error, ValueError):
         return f"{repo_id} cannot be written to {address}: {said}"
     return f"{address} does not answer ({said}): expected a network; the same push again goes on from what is there."

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import yaml
 from pydantic import ValidationError
 
-from spurious_imagenet.errors import DataError, SpuriousImagenetError
+from spurious_imagenet.errors import DataError, SpuriousImagenetError, one_line
 
 __all__ = [
     "json_rows",
@@ -193,7 +193,7 @@ def read_yaml(path: str | Path, what: str, error: _Error = DataError) -> Any:
         line = f"line {problem.problem_mark.line + 1}: " if problem.problem_mark else ""
         raise error(f"{what} {path} cannot be read as YAML: {line}{problem.problem}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as problem:
-        raise error(f"{what} {path} cannot be read as YAML: {' '.join(str(problem).split())[:200]}.") from None
+        raise error(f"{what} {path} cannot be read as YAML: {one_line(problem)}.") from None
 
 
 def read_toml(path: str | Path, what: str, error: _Error = DataError) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,5 +69,38 @@ def test_one_process_shares_its_lock_and_gives_it_back(tmp_path: Path) -> None:
     other = held_by_another(tmp_path)
     with pytest.raises(StoreError, match="another process"):
         lock_folder(tmp_path)
+    other.communicate()
+    assert lock_folder(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_stops_nobody_and_keeps_no_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def no_flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    assert lock_folder(tmp_path)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] in ([], [b""])
+
+
+def test_another_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="the disk is broken"):
+        lock_folder(tmp_path)
+
+
+def test_a_lock_may_be_let_go_by_another_thread(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        locks = list(pool.map(lock_folder, [tmp_path] * 6))
+    assert all(lock is locks[0] for lock in locks)
+    locks.clear()
+    gc.collect()
+    other = held_by_another(tmp_path)
+    other.kill()
     other.communicate()
     assert lock_folder(tmp_path)

@@ -5,23 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from spurious_imagenet.benchmark.evaluation.record import GapRecord
 from spurious_imagenet.benchmark.metrics.intervals import PairedDifference
 from spurious_imagenet.benchmark.metrics.values import Interval
-from spurious_imagenet.errors import DataError
-from spurious_imagenet.io import write_json
+from spurious_imagenet.records import Record
 
 __all__ = ["ClassMeanGap", "Measure", "ModelComparison", "ModelDifference", "Robustness"]
 
 Measure = Literal["spurious_ap", "spurious_auc", "spurious_gap"]
 
 
-class Robustness(BaseModel):
+class Robustness(Record):
     """Effective robustness of one model (SR appendix D)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     accuracy_high: float
@@ -32,10 +27,8 @@ class Robustness(BaseModel):
     """Images and classes resampled; None where a resample gives all models the same ``accuracy_high``."""
 
 
-class ClassMeanGap(BaseModel):
+class ClassMeanGap(Record):
     """The spurious gap of one class, averaged over models: what the data does to all of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     class_name: str
@@ -58,10 +51,8 @@ class ModelDifference(PairedDifference):
     """Images resampled alone: it speaks of the classes that were measured, and of no others."""
 
 
-class ModelComparison(BaseModel):
+class ModelComparison(Record):
     """Models compared on the same images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     models: tuple[str, ...]
@@ -87,16 +78,13 @@ class ModelComparison(BaseModel):
 
     def save(self, path: str | Path) -> None:
         """Write the comparison as JSON, whole or not at all."""
-        write_json(path, self.model_dump(mode="json"))
+        self.write(path)
 
     @classmethod
     def load(cls, path: str | Path) -> ModelComparison:
         """Read a comparison.
 
         Raises:
-            DataError: The file is no comparison of this schema.
+            DataError: The file is not a comparison of this schema.
         """
-        try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a comparison of models: {' '.join(str(error).split())[:200]}") from error
+        return cls.read(path, "a comparison of models")

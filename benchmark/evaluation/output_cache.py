@@ -15,7 +15,6 @@ that needs the same image through the same transform reads the same numbers:
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.datasets.labelled import IMAGE_COLUMNS, LabelledImage, LabelledImages, RejectedImage, read_ahead
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.folder_lock import lock_folder
 from spurious_imagenet.images import ImageTransform
-from spurious_imagenet.io import atomic_directory, canonical_json, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import sha256_file
 from spurious_imagenet.models.inference import BatchOutput, ImageRunner
+from spurious_imagenet.part_store import PartStore, config_sha256
+from spurious_imagenet.records import Record
 
 __all__ = ["OutputCache", "OutputsConfig"]
 
@@ -41,10 +41,8 @@ Floats = NDArray[np.float32]
 PART_IMAGES = 512
 
 
-class OutputsConfig(BaseModel):
+class OutputsConfig(Record):
     """What made the outputs; equal configurations give interchangeable outputs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     model: str
@@ -56,14 +54,11 @@ class OutputsConfig(BaseModel):
     @property
     def sha256(self) -> str:
         """Hash of everything that changes the outputs (where the weights were found does not)."""
-        content = self.model_dump(mode="json", exclude={"model"})
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+        return config_sha256(self)
 
 
-class _Receipt(BaseModel):
+class _Receipt(Record):
     """What one part holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config_sha256: str
     images: tuple[str, ...]
@@ -93,6 +88,7 @@ class OutputCache:
 
     def __init__(self, path: str | Path, config: OutputsConfig) -> None:
         self.path, self.config = Path(path), config
+        self._store = PartStore(self.path)
         self._parts: list[_Part] = []
         self._place: dict[str, tuple[int, int]] = {}
         self._rejects: dict[str, str] = {}
@@ -100,8 +96,8 @@ class OutputCache:
         # What looks like a killed run's leftover may be what another process is writing.
         self._lock = lock_folder(self.path)
         self._open()
-        for receipt in sorted(self.path.glob("parts/[!.]*/receipt.json")):
-            self._include(_read_part(receipt.parent, config))
+        for folder in self._store.folders:
+            self._include(_read_part(folder, config))
 
     @classmethod
     def within(cls, root: str | Path, config: OutputsConfig) -> OutputCache:
@@ -111,20 +107,15 @@ class OutputCache:
     def _open(self) -> None:
         file = self.path / "outputs.json"
         if file.exists():
-            try:
-                found = OutputsConfig.model_validate_json(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from error
+            found = OutputsConfig.read(file, "the configuration of stored outputs", StoreError)
             if found.sha256 != self.config.sha256:
                 raise StoreError(
                     f"{self.path} holds outputs of {found.model} (weights {found.weights_sha256[:12]}), not of "
                     f"{self.config.model} (weights {self.config.weights_sha256[:12]}) with this transform and backend."
                 )
         else:
-            write_json(file, self.config.model_dump(mode="json"))
-        (self.path / "parts").mkdir(exist_ok=True)
-        remove_leftovers(self.path)
-        remove_leftovers(self.path / "parts")
+            self.config.write(file)
+        self._store.prepare()
 
     def _include(self, part: _Part) -> None:
         self._place |= {digest: (len(self._parts), row) for row, digest in enumerate(part.receipt.images)}
@@ -215,34 +206,30 @@ class OutputCache:
         features = np.concatenate([o.features for o in scored]) if scored else np.zeros((0, 0), np.float32)
         logits = np.concatenate([o.logits for o in scored]) if scored else np.zeros((0, 0), np.float32)
         identity = "".join([*images, *sorted(rejects)])
-        path = self.path / "parts" / hashlib.sha256(identity.encode()).hexdigest()[:16]
-        with atomic_directory(path) as directory:
-            for name, values in (("features", features), ("logits", logits)):
-                # Written by way of memory: numpy reports a full disk without saying that the disk is full.
-                content = io.BytesIO()
-                np.save(content, values, allow_pickle=False)
-                (directory / f"{name}.npy").write_bytes(content.getbuffer())
+        name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        with self._store.write(name) as part:
             receipt = _Receipt(
                 config_sha256=self.config.sha256,
                 images=images,
                 rejects=rejects,
-                features_sha256=sha256_file(directory / "features.npy"),
-                logits_sha256=sha256_file(directory / "logits.npy"),
+                features_sha256=part.save("features.npy", features),
+                logits_sha256=part.save("logits.npy", logits),
             )
-            (directory / "receipt.json").write_text(canonical_json(receipt.model_dump(mode="json")), encoding="utf-8")
-        self._include(_Part(receipt, _mapped(path / "features.npy"), _mapped(path / "logits.npy")))
+            part.say(receipt)
+        self._include(_mapped_part(self._store.place(name), receipt))
 
 
 def _read_part(path: Path, config: OutputsConfig) -> _Part:
-    try:
-        receipt = _Receipt.model_validate_json((path / "receipt.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}/receipt.json cannot be read: {' '.join(str(error).split())[:200]}") from error
+    receipt = _Receipt.read(path / "receipt.json", "the receipt of stored outputs", StoreError)
     if receipt.config_sha256 != config.sha256:
         raise StoreError(f"{path} holds outputs of another model, transform or backend than {path.parents[1]} says.")
     for name, expected in (("features.npy", receipt.features_sha256), ("logits.npy", receipt.logits_sha256)):
         if not (path / name).is_file() or sha256_file(path / name) != expected:
             raise StoreError(f"{path / name} is missing or has changed since it was written: remove {path}.")
+    return _mapped_part(path, receipt)
+
+
+def _mapped_part(path: Path, receipt: _Receipt) -> _Part:
     return _Part(receipt, _mapped(path / "features.npy"), _mapped(path / "logits.npy"))
 
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import PrivateAttr
 
 from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
 from spurious_imagenet.benchmark.mitigation.record import Mitigation
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.images import Protocol
-from spurious_imagenet.io import sha256_file, write_json
+from spurious_imagenet.io import sha256_file
 from spurious_imagenet.models.labels import of_classes
+from spurious_imagenet.records import Record
 
 __all__ = ["ClassGap", "ClassRecord", "EvalRecord", "GapRecord", "Means"]
 
 
-class Means(BaseModel):
+class Means(Record):
     """What is measured of a class; or its means over classes, each class counting the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spurious_ap: float
     """Average precision, in [0, 1], higher is better."""
@@ -52,10 +51,8 @@ class ClassRecord(Means):
     """Field of :class:`Means` -> interval, images resampled within each side."""
 
 
-class ClassGap(BaseModel):
+class ClassGap(Record):
     """The spurious gap of one class (SR section 4.2)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     class_name: str
@@ -72,10 +69,8 @@ class ClassGap(BaseModel):
     """Images resampled within the k highest and the k lowest; for a control, the concepts too."""
 
 
-class GapRecord(BaseModel):
+class GapRecord(Record):
     """The spurious gaps of one model; means are over the classes that are no controls, each counting the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rankings: str
     rankings_sha256: str
@@ -95,10 +90,8 @@ class GapRecord(BaseModel):
     curve: tuple[CurvePoint, ...]
 
 
-class EvalRecord(BaseModel):
+class EvalRecord(Record):
     """One model on one dataset under one protocol."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[2] = 2
     code_version: str
@@ -192,7 +185,7 @@ class EvalRecord(BaseModel):
             changes = {"predictions": file.name, "predictions_sha256": sha256_file(file)}
         saved = self.model_copy(update=changes)
         saved._carried, saved._folder, saved._mitigated = None, target.parent, ()
-        write_json(target, saved.model_dump(mode="json"))
+        saved.write(target)
         return saved
 
     @classmethod
@@ -200,11 +193,8 @@ class EvalRecord(BaseModel):
         """Read a record.
 
         Raises:
-            DataError: The file is no record of this schema.
+            DataError: The file is not a record of this schema.
         """
-        try:
-            record = cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not an evaluation record: {' '.join(str(error).split())[:200]}") from error
+        record = cls.read(path, "an evaluation record")
         record._folder = Path(path).parent
         return record

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.images import Protocol
+from spurious_imagenet.records import Record
 from spurious_imagenet.texts import read_yaml, schema_problem
 
 __all__ = ["SweepConfig", "SweepModel", "read_models"]
 
 
-class SweepModel(BaseModel):
+class SweepModel(Record):
     """One model of a sweep."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     """Model spec."""
@@ -45,10 +44,8 @@ class SweepModel(BaseModel):
         return {"": None} | {f"-{Path(file).stem}": file for file in self.mitigations}
 
 
-class SweepConfig(BaseModel):
+class SweepConfig(Record):
     """What to measure, and where the records go."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[SweepModel, ...] = Field(min_length=1)
     dataset: str

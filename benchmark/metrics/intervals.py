@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.errors import UndefinedMetricError
+from spurious_imagenet.records import Record
 
 __all__ = ["PairedDifference", "interval", "intervals", "paired_difference"]
 
@@ -50,10 +50,8 @@ def intervals(values: ArrayLike, level: float = 0.95) -> list[Interval]:
     return [Interval(low=low, high=high) for low, high in ends.tolist()]
 
 
-class PairedDifference(BaseModel):
+class PairedDifference(Record):
     """The difference of a value between two models on the same images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     difference: float
     """First model minus second."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from spurious_imagenet.records import Record
 
 __all__ = ["CurvePoint", "Interval"]
 
 
-class Interval(BaseModel):
+class Interval(Record):
     """A bootstrap confidence interval of 95 %."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float
     high: float
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(Record):
     """Accuracy of the images of one range of spuriosity percentiles, pooled over classes (SR Fig. 8)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float
     high: float

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from spurious_imagenet.records import Record
 
 __all__ = ["Mitigation"]
 
 
-class Mitigation(BaseModel):
+class Mitigation(Record):
     """What was done to the model's logits before they were measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["spufix", "head"]
     file: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.linalg import solve_triangular
 
 from spurious_imagenet.benchmark.mitigation.readout import readout_of
@@ -25,6 +25,7 @@ from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, ModelError
 from spurious_imagenet.features.labelled import check_made_by
 from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.records import Record
 
 if TYPE_CHECKING:
     from spurious_imagenet.models.classifier import Classifier
@@ -41,10 +42,8 @@ _DEPENDENT = 1e-3
 _UNRELATED = 1e-9
 
 
-class TransferConfig(BaseModel):
+class TransferConfig(Record):
     """What a transfer accepts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_unmatched: float = Field(default=0.01, ge=0, le=1)
     """Largest share of a class's training images that may be on one side only."""

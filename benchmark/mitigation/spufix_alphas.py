@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.features.labelled import Indices, LabelledFeatures
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import atomic_path
@@ -129,7 +129,7 @@ def read_alphas(path: str | Path) -> list[ClassAlphas]:
     try:
         table = pq.read_table(path).select(ALPHAS_SCHEMA.names).cast(ALPHAS_SCHEMA)
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(f"{path} holds no α: expected parquet with {ALPHAS_SCHEMA.names} ({reason}).") from error
     if any(column.null_count for column in table.columns) or not len(table):
         raise DataError(f"{path} holds no rows, or empty cells: expected α of images.")

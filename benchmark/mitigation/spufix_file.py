@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.models.labels import LabelSpace
+from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import load_arrays, read_metadata, save_arrays
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ SPUFIX_METADATA_KEY = "spurious_imagenet_spufix"
 _SCHEMA_VERSION = 1
 
 
-class SpufixDirection(BaseModel):
+class SpufixDirection(Record):
     """One concept that is taken out of its class's logit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concept_id: str
     class_id: str
@@ -39,10 +37,8 @@ class SpufixDirection(BaseModel):
     well the model sees the concept. None where the model is the scoring model."""
 
 
-class SpufixClass(BaseModel):
+class SpufixClass(Record):
     """The training images of one class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     images: int
@@ -55,10 +51,8 @@ class SpufixClass(BaseModel):
     """Of the images used, those whose logit is corrected."""
 
 
-class SpufixInfo(BaseModel):
+class SpufixInfo(Record):
     """What a correction belongs to and where it comes from, kept in its file's metadata."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = _SCHEMA_VERSION
     code_version: str

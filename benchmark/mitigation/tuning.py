@@ -28,7 +28,7 @@ from spurious_imagenet.benchmark.mitigation.tuning_stats import (
 )
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.labelled import Indices
-from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
+from spurious_imagenet.io import atomic_directory, sha256_file
 from spurious_imagenet.models.classifier import Classifier
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.head_file import HeadFileInfo, read_head, save_head
@@ -95,7 +95,7 @@ def write_tuning(path: str | Path, tuning: Tuning, record: TuningRecord, head: L
     with atomic_directory(path) as directory:
         save_head(directory / "head.safetensors", head, info)
         written = record.model_copy(update={"head_sha256": sha256_file(directory / "head.safetensors")})
-        content = canonical_json(written.model_dump(mode="json"))
+        content = written.to_json()
         (directory / "tuning.json").write_text(content, encoding="utf-8")
     return written
 

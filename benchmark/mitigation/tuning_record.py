@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.records import Record
 
 __all__ = [
     "AccuracyChange",
@@ -26,10 +26,8 @@ Method = Literal["low", "random", "errors"]
 StoppedBy = Literal["gap", "accuracy", "steps"]
 
 
-class TuningConfig(BaseModel):
+class TuningConfig(Record):
     """How to tune a head (SR section 4.3 and appendix F)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = "low"
     """Which images of each class with a spurious concept: those of lowest spuriosity, random ones, or errors."""
@@ -69,29 +67,23 @@ class TuningConfig(BaseModel):
         return (self.method, *(m for m in every if self.baselines and m != self.method))
 
 
-class Check(BaseModel):
+class Check(Record):
     """One look at the half that stops the tuning."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
     gap: float
     accuracy: float
 
 
-class Estimate(BaseModel):
+class Estimate(Record):
     """A value, and its interval over resampled images and classes; over seeds it is their mean."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     interval: Interval
 
 
-class AccuracyChange(BaseModel):
+class AccuracyChange(Record):
     """A value before and after tuning, on the same images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: Estimate
     after: Estimate
@@ -99,10 +91,8 @@ class AccuracyChange(BaseModel):
     """After minus before, resampled alike."""
 
 
-class SeedRecord(BaseModel):
+class SeedRecord(Record):
     """One run of one method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
     half: int = 0
@@ -120,14 +110,12 @@ class SeedRecord(BaseModel):
     checks: tuple[Check, ...]
 
 
-class MethodRecord(BaseModel):
+class MethodRecord(Record):
     """One way to choose the images, over all seeds.
 
     Each image is reported on by the runs that the other half stopped, so all images count and none stopped what it
     measures.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method
     images: int
@@ -154,10 +142,8 @@ class MethodRecord(BaseModel):
     seeds: tuple[SeedRecord, ...]
 
 
-class TuningRecord(BaseModel):
+class TuningRecord(Record):
     """A tuning; ``tuning.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     code_version: str
@@ -205,9 +191,6 @@ class TuningRecord(BaseModel):
         """Read a record.
 
         Raises:
-            DataError: The file is no record of this schema.
+            DataError: The file is not a record of this schema.
         """
-        try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a tuning record: {' '.join(str(error).split())[:200]}") from error
+        return cls.read(path, "a tuning record")

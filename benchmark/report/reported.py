@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from spurious_imagenet.records import Record
 
 __all__ = ["Finding", "ReportedModel", "ReportedPaper", "reported_papers"]
 
@@ -13,10 +15,8 @@ _Share = Field(default=None, ge=0, le=1)
 _Percent = Field(default=None, ge=0, le=100)
 
 
-class ReportedModel(BaseModel):
+class ReportedModel(Record):
     """One row of a paper's table of models."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     data: str
@@ -29,10 +29,8 @@ class ReportedModel(BaseModel):
     spufix_spurious_ap: float | None = _Share
 
 
-class Finding(BaseModel):
+class Finding(Record):
     """One number of a paper's text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: str
     of: str
@@ -41,10 +39,8 @@ class Finding(BaseModel):
     """Section, table or figure."""
 
 
-class ReportedPaper(BaseModel):
+class ReportedPaper(Record):
     """What one paper reports."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     citation: str

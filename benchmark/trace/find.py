@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from spurious_imagenet.benchmark.trace.record import Link
 from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest, hub_repository
-from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError
+from spurious_imagenet.errors import ConfigError, DataError, SpuriousImagenetError, one_line
 
 __all__ = ["PublishedImage", "find_image"]
 
@@ -67,7 +67,7 @@ def find_image(image: str, dataset: str, concept: str | None = None) -> Publishe
     except SpuriousImagenetError:
         raise
     except Exception as error:  # a file system on the net raises what its own client does
-        raise DataError(f"dataset {dataset} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"dataset {dataset} cannot be read: {one_line(error)}") from error
     return PublishedImage(row, manifest, path, link)
 
 
@@ -83,9 +83,7 @@ def _manifest(fs: Any, folder: str, dataset: str) -> DatasetManifest | None:
     try:
         return DatasetManifest.model_validate_json(fs.cat_file(f"{folder}/{MANIFEST}"))
     except ValueError as error:
-        raise DataError(
-            f"{MANIFEST} of {dataset} is not of this schema: {' '.join(str(error).split())[:200]}"
-        ) from None
+        raise DataError(f"{MANIFEST} of {dataset} is not of this schema: {one_line(error)}") from None
 
 
 def _tables(fs: Any, folder: str, manifest: DatasetManifest | None) -> list[str]:

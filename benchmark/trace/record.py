@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from spurious_imagenet.records import Record
 
 __all__ = ["Link", "Trace", "PublishedVerdict", "ModelVote"]
 
 LinkName = Literal["file", "image", "verdicts", "votes", "candidates", "shard", "alpha", "vote", "weights"]
 
 
-class Link(BaseModel):
+class Link(Record, extra="ignore"):
     """One step on the way back."""
-
-    model_config = ConfigDict(frozen=True)
 
     link: LinkName
     claim: str
@@ -35,20 +33,16 @@ class Link(BaseModel):
         return cls(link=link, claim=claim, state="not checked", note=why)
 
 
-class PublishedVerdict(BaseModel):
+class PublishedVerdict(Record, extra="ignore"):
     """What one labeler, under a pseudonym, said of the image."""
-
-    model_config = ConfigDict(frozen=True)
 
     labeler: str
     outcome: str
     date: str
 
 
-class ModelVote(BaseModel):
+class ModelVote(Record, extra="ignore"):
     """What one model took the image for."""
-
-    model_config = ConfigDict(frozen=True)
 
     model: str
     class_id: str
@@ -60,10 +54,8 @@ class ModelVote(BaseModel):
     architecture: str | None = None
 
 
-class Trace(BaseModel):
+class Trace(Record, extra="ignore"):
     """Everything that is behind one published image, and which of it has been checked."""
-
-    model_config = ConfigDict(frozen=True)
 
     dataset: str
     version: str | None

@@ -12,7 +12,7 @@ from spurious_imagenet.benchmark.trace.checks import Evidence, links_at_hand
 from spurious_imagenet.benchmark.trace.find import PublishedImage, find_image
 from spurious_imagenet.benchmark.trace.record import Link, ModelVote, PublishedVerdict, Trace
 from spurious_imagenet.datasets.manifest import SelectionModel
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 
 __all__ = ["trace", "trace_row"]
 
@@ -81,7 +81,7 @@ def trace_row(
     try:
         traced = _read(row, dataset, version, (*at_hand.miners, *miners))
     except (KeyError, TypeError, ValidationError) as error:
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         raise DataError(f"image {str(row.get('sha256'))[:12]} of {dataset} cannot be traced: {said}") from error
     data = (row.get("image") or {}).get("bytes")
     votes = _votes_link(traced, row.get("votes"))

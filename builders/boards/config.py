@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from spurious_imagenet.records import Record
 
 __all__ = ["BoardsConfig"]
 
 
-class BoardsConfig(BaseModel):
+class BoardsConfig(Record):
     """Which concepts get a board, and from what."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bank: str
     """Concept bank."""

@@ -36,9 +36,10 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.features.labelled import TrainingIndex
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits, Preprocess
-from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_path, files_sha256, sha256_file
 from spurious_imagenet.models import Classifier, load_classifier, moved_spec
 from spurious_imagenet.models.devices import pick_device
+from spurious_imagenet.runs import RunFolder
 
 __all__ = ["BoardsResult", "draw_boards"]
 
@@ -86,13 +87,20 @@ def draw_boards(
     bank.check_features(store.config.weights_sha256, store.config.sha256, config.features)
     npfv = _open_npfv(config.npfv, bank) if config.npfv else None
     rows, images = _chosen(bank, config, npfv)
-    _prepare(root, _identity(config, store))
-    missing = {k: own for k, own in rows.items() if not (root / "cards" / f"{k:05d}").is_dir()}
+    run = RunFolder(root, "cards/{:05d}")
+    run.start(
+        _identity(config, store),
+        holds="boards",
+        refusal="was made with other settings, another bank, other features or other NPFVs: use the same, or write "
+        "elsewhere.",
+        folders=("cards", "classes"),
+    )
+    missing = run.missing(rows)
     if missing:
         gatherer, pages = _gatherer(config, bank, store, images), Pages()
-        for done, (class_index, own) in enumerate(missing.items(), start=len(rows) - len(missing) + 1):
-            folder = root / "cards" / f"{class_index:05d}"
-            write_class(gatherer.gather(own), folder, pages, config.workers or os.cpu_count() or 1)
+        for done, class_index in enumerate(missing, start=len(rows) - len(missing) + 1):
+            found = gatherer.gather(rows[class_index])
+            write_class(found, run.place(class_index), pages, config.workers or os.cpu_count() or 1)
             if progress:
                 progress(done, len(rows))
     about = {"model": bank.info.model, "bank": config.bank, "features": config.features}
@@ -139,27 +147,10 @@ def _identity(config: BoardsConfig, store: FeatureStore) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "settings": config.model_dump(mode="json", include={"components", "concepts", "attack_steps"}),
-        "bank_sha256": ConceptBank.file_hashes(config.bank),
-        "features_sha256": store.sha256,
+        "bank_sha256": files_sha256(config.bank),
+        "features_sha256": store.content_sha256,
         "npfv_sha256": sha256_file(Path(config.npfv) / "config.json") if config.npfv else None,
     }
-
-
-def _prepare(root: Path, identity: dict[str, Any]) -> None:
-    """Start or resume; refuse a directory of something else."""
-    started = root / "config.json"
-    if not started.is_file():
-        if not is_unused(root):
-            raise StoreError(f"{root} is not empty and holds no boards: expected a new directory.")
-        write_json(started, identity)
-    elif started.read_text(encoding="utf-8") != canonical_json(identity):
-        raise StoreError(
-            f"{root} was made with other settings, another bank, other features or other NPFVs: use the same, or write "
-            "elsewhere."
-        )
-    for folder in (root, root / "cards", root / "classes"):
-        folder.mkdir(exist_ok=True)
-        remove_leftovers(folder)
 
 
 def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv: dict[str, Path]) -> Gatherer:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.components.npca import ClassNpca, class_npca, npca_concepts
 from spurious_imagenet.concepts import ConceptBank
@@ -20,6 +20,7 @@ from spurious_imagenet.features.labelled import Indices, TrainingIndex, bank_inf
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.labels import LabelSpace
+from spurious_imagenet.records import Record
 
 __all__ = ["ALPHA_QUANTILES", "ComponentsConfig", "build_bank"]
 
@@ -29,10 +30,8 @@ ALPHA_QUANTILES = {f"alpha_q{percent:02d}": percent / 100 for percent in (0, 1, 
 Progress = Callable[[int, int], None]
 
 
-class ComponentsConfig(BaseModel):
+class ComponentsConfig(Record):
     """How to take the components of each class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top: int = Field(default=128, ge=1)
     """Components to keep a class, by variance."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.components.build import ALPHA_QUANTILES, Progress
 from spurious_imagenet.concepts import ConceptBank
@@ -18,14 +18,13 @@ from spurious_imagenet.features.labelled import Indices, TrainingIndex, bank_inf
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.labels import LabelSpace
+from spurious_imagenet.records import Record
 
 __all__ = ["NeuronsConfig", "build_neuron_bank", "feature_importance"]
 
 
-class NeuronsConfig(BaseModel):
+class NeuronsConfig(Record):
     """Which neural features of each class to keep."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top: int = Field(default=5, ge=1)
     """Features to keep a class, by importance; all of them where the model has fewer."""

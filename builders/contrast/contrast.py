@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.contrast.cues import CueTruth, found_cues
 from spurious_imagenet.builders.contrast.overlap import (
@@ -21,14 +21,13 @@ from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.features.labelled import TrainingIndex
 from spurious_imagenet.features.store import FeatureStore
+from spurious_imagenet.records import Record
 
 __all__ = ["ContrastConfig", "contrast"]
 
 
-class ContrastConfig(BaseModel):
+class ContrastConfig(Record):
     """What to compare."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top: int = Field(default=5, ge=2)
     """Concepts a class of each kind: the components of largest variance, the neurons of highest importance. SFE's

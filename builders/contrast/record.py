@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from spurious_imagenet.records import Record
 
 __all__ = ["ClassContrast", "ContrastRecord", "CueFound", "Diversity", "FoundCues", "ContrastMeans"]
 
 
-class Diversity(BaseModel):
+class Diversity(Record):
     """How different the images are that a class's concepts of one kind show."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap: float
     """Mean over pairs of concepts of the share of top images they have in common, in [0, 1]; lower is more diverse."""
@@ -20,10 +18,8 @@ class Diversity(BaseModel):
     """Different images among the top images of all, by how many they could be, in (0, 1]; higher is more diverse."""
 
 
-class ContrastMeans(BaseModel):
+class ContrastMeans(Record):
     """The two kinds side by side, of one class or as means over classes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     npca: Diversity
     neurons: Diversity
@@ -51,10 +47,8 @@ class ClassContrast(ContrastMeans):
     """Principal angles between the spans of the two kinds' directions, degrees, ascending."""
 
 
-class CueFound(BaseModel):
+class CueFound(Record):
     """How well one kind's concepts of a class find the cue that was planted in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     cue: str
@@ -66,10 +60,8 @@ class CueFound(BaseModel):
     """Concepts of the class that find the cue: more than one says the same thing again."""
 
 
-class FoundCues(BaseModel):
+class FoundCues(Record):
     """Which planted cues one kind of concepts finds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float
     """A cue is found where a concept of its class reaches this AUC."""
@@ -78,10 +70,8 @@ class FoundCues(BaseModel):
     pairs: tuple[CueFound, ...]
 
 
-class ContrastRecord(BaseModel):
+class ContrastRecord(Record):
     """Neural PCA components against the top neural features of one model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     code_version: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spurious_imagenet.builders.contrast.record import ContrastMeans, ContrastRecord, FoundCues
 from spurious_imagenet.data_cards.card import escape_markdown
-from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.io import atomic_directory
 
 __all__ = ["cue_rows", "measures", "write_contrast"]
 
@@ -28,7 +28,7 @@ def write_contrast(record: ContrastRecord, out: str | Path) -> tuple[str, ...]:
     """
     figure = find_spec("matplotlib") is not None
     with atomic_directory(out) as directory:
-        (directory / "contrast.json").write_text(canonical_json(record.model_dump(mode="json")), encoding="utf-8")
+        (directory / "contrast.json").write_text(record.to_json(), encoding="utf-8")
         (directory / "contrast.md").write_text(_page(record, figure), encoding="utf-8")
         if figure:
             _draw(record, directory / "contrast.png")

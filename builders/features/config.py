@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.images import DecodeLimits
 from spurious_imagenet.models.devices import Precision
+from spurious_imagenet.records import Record
 
 __all__ = ["FeaturesConfig"]
 
 
-class FeaturesConfig(BaseModel):
+class FeaturesConfig(Record):
     """What to run over which shards, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     """Model spec."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -21,6 +21,7 @@ from spurious_imagenet.features.repeats import each_once, image_codes
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.seeding import seeded
+from spurious_imagenet.records import Record
 
 __all__ = ["HeadConfig", "HeadFit", "fit_head"]
 
@@ -36,10 +37,8 @@ _PAPER_BATCH = 256  # the paper does not say
 _MAX_STEPS = 100
 
 
-class HeadConfig(BaseModel):
+class HeadConfig(Record):
     """How to fit a head."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: Literal["logistic", "paper"] = "logistic"
     """``logistic``: L2-penalised logistic regression on standardised features, to convergence, with the penalty chosen

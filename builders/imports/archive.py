@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
+from spurious_imagenet.records import Record
 
 __all__ = ["Archive", "ArchiveLimits", "UnreadableFileError", "open_archive"]
 
@@ -31,10 +32,8 @@ class UnreadableFileError(DataError):
     """One file of an archive that is not read; the text is the reason."""
 
 
-class ArchiveLimits(BaseModel):
+class ArchiveLimits(Record):
     """What is too large to be taken from an archive."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_file_bytes: PositiveInt = 32 << 20
     """Larger files are rejects; no more than one file is in memory."""
@@ -236,4 +235,4 @@ def _short(value: object) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    return one_line(error).rstrip(".") or type(error).__name__

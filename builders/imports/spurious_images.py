@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.imports.archive import Archive, ArchiveLimits, UnreadableFileError, open_archive
 from spurious_imagenet.builders.publish.schema import FEATURES, summarise
@@ -31,6 +31,7 @@ from spurious_imagenet.errors import DataError
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.io import atomic_directory, sha256_file, write_json
 from spurious_imagenet.models.labels import LabelSpace, imagenet_label_space
+from spurious_imagenet.records import Record
 
 __all__ = ["ImagesConfig", "ImportedImages", "import_spurious_images"]
 
@@ -40,10 +41,8 @@ _ROW_GROUP, _ROW_GROUP_BYTES = 100, 64 << 20
 _MAX_NUMBER_DIGITS = 6
 
 
-class ImagesConfig(BaseModel):
+class ImagesConfig(Record):
     """What to import, and what is too large."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     """The archive: a zip, or the folder it was unpacked to."""

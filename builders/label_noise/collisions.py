@@ -7,20 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.concepts import ConceptBank, ConceptVerdicts
 from spurious_imagenet.errors import StoreError
+from spurious_imagenet.records import Record
 
 __all__ = ["Collision", "Collisions", "Counterpart", "find_collisions", "read_collisions"]
 
 _KINDS = {"neuron", "npca"}
 
 
-class Counterpart(BaseModel):
+class Counterpart(Record):
     """The same concept in another class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     component: int
@@ -28,10 +26,8 @@ class Counterpart(BaseModel):
     """Of the two directions; None for a neural feature, which is one direction for all classes."""
 
 
-class Collision(BaseModel):
+class Collision(Record):
     """A concept that is spurious for a class and belongs to others too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     kind: str
@@ -42,10 +38,8 @@ class Collision(BaseModel):
     """Other classes that it is spurious for."""
 
 
-class Collisions(BaseModel):
+class Collisions(Record):
     """All collisions among judged concepts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concepts: int
     """Distinct spurious concepts: neural features, which classes share, and single NPCA components."""

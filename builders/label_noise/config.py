@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from spurious_imagenet.records import Record
 
 __all__ = ["FlagRule", "LabelNoiseConfig"]
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class FlagRule(BaseModel):
+class FlagRule(Record):
     """Which images are flagged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top_share: _Share = 0.5
     """Images above this share of their class's spuriosity ranking, counted from the top."""
@@ -26,10 +26,8 @@ class FlagRule(BaseModel):
         return (models + 1) // 2 if self.agree is None else self.agree
 
 
-class LabelNoiseConfig(BaseModel):
+class LabelNoiseConfig(Record):
     """Where to look for wrong labels, and for classes that collide (SR section 5)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rankings: str
     """Folder of ``spurious rank``."""

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.builders.boards.drawing import overlay
 from spurious_imagenet.builders.label_noise.crop import FLAT, Box, core_box, in_original
@@ -19,6 +18,7 @@ from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ModelError, StoreError
 from spurious_imagenet.images import DecodeLimits, Preprocess, decode_image
 from spurious_imagenet.models import Classifier, load_classifier
+from spurious_imagenet.records import Record
 
 __all__ = ["CropSummary", "CroppedImage", "CoreCropper", "draw_crops"]
 
@@ -27,10 +27,8 @@ _TILE, _GAP, _TEXT = 192, 8, 40
 _PAPER, _INK, _RIGHT, _WRONG = (255, 255, 255), (30, 30, 30), (0, 110, 60), (180, 30, 30)
 
 
-class CropSummary(BaseModel):
+class CropSummary(Record):
     """What the bank's model says of the images of a class before and after the crop."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     concepts: tuple[str, ...]

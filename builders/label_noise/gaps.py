@@ -8,21 +8,19 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, bootstrap_mean, class_rng
 from spurious_imagenet.benchmark.metrics.gaps import extremes
 from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.label_noise.votes import ModelVotes
+from spurious_imagenet.records import Record
 
 __all__ = ["Absorbed", "MeanGap", "mean_gaps"]
 
 
-class Absorbed(BaseModel):
+class Absorbed(Record):
     """A class that images of another one are taken for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     class_name: str
@@ -30,10 +28,8 @@ class Absorbed(BaseModel):
     """Share of the images, mean over models, that are classified as it."""
 
 
-class MeanGap(BaseModel):
+class MeanGap(Record):
     """The spurious gap of a class, mean over models, and where its images of high spuriosity go."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     class_name: str

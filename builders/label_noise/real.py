@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.models.labels import imagenet_label_space
+from spurious_imagenet.records import Record
 from spurious_imagenet.texts import read_json
 
 __all__ = ["MultiLabel", "RealLabels", "RealReport", "real_report"]
@@ -25,10 +25,8 @@ _SEVERE, _WORST = -0.2, 5
 """SR section 5 looks at the 5 classes of most negative gap, and at those below -20 %."""
 
 
-class MultiLabel(BaseModel):
+class MultiLabel(Record):
     """How many images of a group show several classes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: str
     images: int
@@ -43,10 +41,8 @@ class MultiLabel(BaseModel):
         return self.several / self.images if self.images else None
 
 
-class RealReport(BaseModel):
+class RealReport(Record):
     """ReaL labels of the ranked and of the flagged images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     groups: tuple[MultiLabel, ...]
     """All ranked images; then the tenths of highest and lowest spuriosity of groups of classes."""

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from spurious_imagenet.builders.label_noise.collisions import Collisions
 from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
 from spurious_imagenet.builders.label_noise.crop_boards import CropSummary
 from spurious_imagenet.builders.label_noise.gaps import Absorbed, MeanGap
 from spurious_imagenet.builders.label_noise.real import RealReport
 from spurious_imagenet.data_cards.card import escape_markdown
+from spurious_imagenet.records import Record
 
 __all__ = ["LabelNoiseReport", "class_line"]
 
 _ROWS = 50
 
 
-class LabelNoiseReport(BaseModel):
+class LabelNoiseReport(Record):
     """Classes that collide, and images whose label may be wrong (SR section 5)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     config: LabelNoiseConfig

@@ -23,7 +23,7 @@ from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.concepts.verdict_files import inert_cell
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models.labels import imagenet_label_space
 from spurious_imagenet.models.load import moved_spec
 
@@ -66,7 +66,7 @@ def find_label_noise(config: LabelNoiseConfig, out: str | Path) -> LabelNoiseRep
         pq.write_table(table.replace_schema_metadata(None), folder / "flagged.parquet", compression="zstd")
         _write_csv(folder / "flagged.csv", found.flagged)
         report = _write_images(folder, config, found)
-        content = canonical_json(report.model_dump(mode="json"))
+        content = report.to_json()
         (folder / "label-noise.json").write_text(content, encoding="utf-8")
         (folder / "label-noise.md").write_text(report.markdown(), encoding="utf-8")
     return report

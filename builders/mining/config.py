@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from spurious_imagenet.concepts.verdict import VerdictValue
+from spurious_imagenet.records import Record
 
 __all__ = ["MineConfig"]
 
 
-class MineConfig(BaseModel):
+class MineConfig(Record):
     """Which concepts to look for, where, and which models must agree."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bank: str
     """Concept bank of the scoring model."""

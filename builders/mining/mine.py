@@ -28,10 +28,11 @@ from spurious_imagenet.builders.mining.votes import Voters, vote_columns
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.engine import Engine, LocalEngine
-from spurious_imagenet.errors import ConfigError, StoreError
+from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits
-from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_path, files_sha256, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.runs import RunFolder
 
 __all__ = ["MineResult", "mine"]
 
@@ -84,13 +85,14 @@ def mine(
     bank = _chosen_concepts(ConceptBank.load(config.bank), config)
     store = FeatureStore.open(config.features)
     identity = _identity(config, store)
-    if _finished(root, identity):
+    run = RunFolder(root, "unfinished/votes-{:09d}.parquet")
+    if _finished(run, identity):
         return _read(root, resumed=True)
     top = top_of_assigned(bank, store, config.top, lambda done, n: tell("scoring", done, n))
     pairs = candidate_pairs(bank, top)
     images = image_rows(store, top.parts, pairs)
     limits = DecodeLimits.model_validate(store.config.preprocess.get("limits", {}))
-    voted = images.join(_votes(config, root, images, limits, engine or LocalEngine(), tell))
+    voted = images.join(_votes(config, run, images, limits, engine or LocalEngine(), tell))
     candidates, concepts = _decide(bank, pairs, voted, config, store.config.model)
     _write(root, candidates, concepts, {"identity": identity, "miners": _miners(config, root, store)})
     return _read(root, resumed=False)
@@ -140,47 +142,41 @@ def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "settings": settings,
-        "bank_sha256": ConceptBank.file_hashes(config.bank),
-        "pool_sha256": store.sha256,
+        "bank_sha256": files_sha256(config.bank),
+        "pool_sha256": store.content_sha256,
         "scorer": store.config.model,
         "scorer_weights_sha256": store.config.weights_sha256,
     }
 
 
-def _finished(root: Path, identity: dict[str, Any]) -> bool:
-    """Whether ``root`` holds the outcome of ``identity``; refuse what is of another one."""
-    started = root / "config.json"
-    if not started.is_file():
-        if not is_unused(root):
-            raise StoreError(f"{root} is not empty and holds no candidates: expected a new directory.")
-        write_json(started, identity)
-    elif started.read_text(encoding="utf-8") != canonical_json(identity):
+def _finished(run: RunFolder, identity: dict[str, Any]) -> bool:
+    """Whether a run's folder holds the outcome of ``identity``; refuse what is of another one."""
+    run.start(
+        identity,
+        holds="candidates",
+        refusal="was made with other settings, another bank or another pool: use the same, or write elsewhere.",
         # A run that failed at once, over a mistyped voter say, has nothing that the corrected one could spoil.
-        if any(root.glob("*.parquet")) or any(root.glob("unfinished/*.parquet")):
-            raise StoreError(
-                f"{root} was made with other settings, another bank or another pool: use the same, or write elsewhere."
-            )
-        write_json(started, identity)
-    remove_leftovers(root)
-    if not (root / "receipt.json").is_file():
+        made=("*.parquet", "unfinished/*.parquet"),
+    )
+    if not (run.path / "receipt.json").is_file():
         return False
-    shutil.rmtree(root / "unfinished", ignore_errors=True)  # of a run that was killed after its last file
+    shutil.rmtree(run.path / "unfinished", ignore_errors=True)  # of a run that was killed after its last file
     return True
 
 
 def _votes(
     config: MineConfig,
-    root: Path,
+    run: RunFolder,
     images: pd.DataFrame,
     limits: DecodeLimits,
     engine: Engine,
     tell: Callable[[str, int, int], None],
 ) -> pd.DataFrame:
-    unfinished = root / "unfinished"
+    unfinished = run.path / "unfinished"
     unfinished.mkdir(exist_ok=True)
     remove_leftovers(unfinished)
     starts = range(0, len(images), _CHUNK)
-    missing = [s for s in starts if not (unfinished / f"votes-{s:09d}.parquet").is_file()]
+    missing = run.missing(starts)
     voters = Voters(config, sorted(images["class_id"].unique()), limits) if missing else None
     if voters is not None:
         remember_voters(unfinished, voters.miners)
@@ -188,7 +184,7 @@ def _votes(
     def vote(start: int) -> int:
         assert voters is not None
         votes = voters.vote(images.iloc[start : start + _CHUNK])
-        with atomic_path(unfinished / f"votes-{start:09d}.parquet") as temporary:
+        with atomic_path(run.place(start)) as temporary:
             pq.write_table(pa.Table.from_pandas(votes), temporary)
         return start
 
@@ -196,7 +192,7 @@ def _votes(
     for _ in engine.map(vote, missing):
         done += _CHUNK
         tell("voting", min(done, len(images)), len(images))
-    chunks = [pq.read_table(unfinished / f"votes-{s:09d}.parquet").to_pandas() for s in starts]
+    chunks = [pq.read_table(run.place(s)).to_pandas() for s in starts]
     return pd.concat(chunks) if chunks else pd.DataFrame(columns=vote_columns(len(config.agree)))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from spurious_imagenet.datasets.manifest import SelectionModel
-from spurious_imagenet.errors import ModelError, StoreError
+from spurious_imagenet.errors import ModelError, StoreError, one_line
 from spurious_imagenet.io import canonical_json, write_json
 from spurious_imagenet.models.spec import ModelSpec
 from spurious_imagenet.models.weights_file import read_weights_info
@@ -83,5 +83,5 @@ def read_miners(candidates: str | Path) -> tuple[SelectionModel, ...]:
         scorer = SelectionModel(model=made["scorer"], role="scorer", weights_sha256=made["scorer_weights_sha256"])
         return scorer, *(SelectionModel(model=spec, role="voter") for spec in made["settings"]["agree"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise StoreError(f"{path} does not say which models chose the candidates: {reason}") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import imagehash
@@ -20,7 +19,7 @@ from spurious_imagenet.errors import DataError, ModelError
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 from spurious_imagenet.models import Classifier, load_classifier
 from spurious_imagenet.models.inference import ImageRunner, softmax
-from spurious_imagenet.shards import ShardImages, StoredImage
+from spurious_imagenet.shards import ShardImages
 
 __all__ = ["Voters", "perceptual_hash", "vote_columns"]
 
@@ -93,7 +92,7 @@ class Voters:
         Raises:
             DataError: An image is not the one that was scored, or cannot be read any more.
         """
-        data = list(self._fetch(images))
+        data = list(self._source.read_rows(images))
         try:
             hashes: list[object] = [perceptual_hash(d, self._limits) for d in data]
         except UndecodableImageError as error:
@@ -101,12 +100,6 @@ class Voters:
         opinions = [column for voter in self._voters for column in self._ask(voter, data, images)]
         named = zip(vote_columns(len(self._voters)), [hashes, *opinions], strict=True)
         return pd.DataFrame(dict(named), index=images.index)
-
-    def _fetch(self, images: pd.DataFrame) -> Iterator[bytes]:
-        rows = zip(images["shard"], images["key"], images["offset"], images["size"], images["sha256"], strict=True)
-        for shard, group in groupby(rows, key=lambda row: row[0]):
-            wanted = [StoredImage(key, int(offset), int(size), sha256) for _, key, offset, size, sha256 in group]
-            yield from self._source.read(shard, wanted)
 
     def _ask(
         self, voter: _Voter, data: Sequence[bytes], images: pd.DataFrame

@@ -19,7 +19,7 @@ from spurious_imagenet.builders.publish.content import content_check
 from spurious_imagenet.builders.publish.tables import ROW_GROUP
 from spurious_imagenet.datasets.manifest import MANIFEST, DataFile, DatasetManifest
 from spurious_imagenet.datasets.spurious import without_bars
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.io import sha256_file
 
 __all__ = ["check_dataset", "demand_sound"]
@@ -117,7 +117,7 @@ def _card_problems(root: Path, manifest: DatasetManifest) -> Iterator[str]:
         found = _FRONT.match((root / _CARD).read_text(encoding="utf-8"))
         front = yaml.safe_load(found[1]) if found else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        yield f"{_CARD} cannot be read: {' '.join(str(error).split())[:200]}"
+        yield f"{_CARD} cannot be read: {one_line(error)}"
         return
     if not isinstance(front, dict):
         yield f"{_CARD} has no YAML at its head."
@@ -162,7 +162,7 @@ def _loading_problems(root: Path, manifest: DatasetManifest, strangers: set[str]
                 with without_bars():
                     held = load_dataset(str(root), config, split=split, columns=columns, cache_dir=cache)
             except Exception as error:  # whatever a library raises of a file that it cannot read
-                yield f"{where} cannot be loaded: {' '.join(str(error).split())[:300]}"
+                yield f"{where} cannot be loaded: {one_line(error, 300)}"
                 continue
             if len(held) != rows:
                 yield f"{where} loads {len(held)} rows: expected {rows} as in {MANIFEST}."
@@ -201,7 +201,7 @@ def _text_problems(root: Path, strangers: set[str]) -> Iterator[str]:
         try:
             texts = _unescaped(path)
         except (OSError, ValueError) as error:
-            yield f"{path.name} cannot be read: {' '.join(str(error).split())[:200]}"
+            yield f"{path.name} cannot be read: {one_line(error)}"
             continue
         found = (local for text in texts for local in _LOCAL_PATH.findall(text) if not local.startswith(known))
         if (first := next(found, None)) is not None:

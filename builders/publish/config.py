@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.datasets.manifest import VersionName
+from spurious_imagenet.records import Record
 
 __all__ = ["AnnotationsConfig", "PublishConfig", "RankingsConfig", "VersionConfig"]
 
 
-class VersionConfig(BaseModel):
+class VersionConfig(Record):
     """What every published dataset says of its version."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: VersionName = "1.0.0"
     change: str | None = None

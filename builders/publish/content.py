@@ -16,7 +16,7 @@ from spurious_imagenet.builders.publish.versions import retired_rows
 from spurious_imagenet.concepts import ConceptVerdict
 from spurious_imagenet.datasets.manifest import DatasetManifest, images_sha256
 from spurious_imagenet.datasets.rankings import RankingsInfo
-from spurious_imagenet.errors import ConfigError
+from spurious_imagenet.errors import ConfigError, one_line
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
 
 __all__ = ["ENDS", "ContentCheck", "content_check"]
@@ -143,7 +143,7 @@ class _Rankings:
         try:
             RankingsInfo.model_validate_json(self._info.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            yield f"rankings.json cannot be read: {' '.join(str(error).split())[:200]}"
+            yield f"rankings.json cannot be read: {one_line(error)}"
 
 
 class _Annotations:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.builders.publish.check import check_dataset
 from spurious_imagenet.datasets.manifest import DatasetManifest, RetiredImage
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.records import Record
 
 __all__ = ["Changed", "DatasetDiff", "diff_datasets"]
 
@@ -27,19 +27,15 @@ _SHOWN = 10
 Key = tuple[str, ...]
 
 
-class Changed(BaseModel):
+class Changed(Record):
     """Something that both have, with its value in each; None where one has none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     old: str | int | None
     new: str | int | None
 
 
-class DatasetDiff(BaseModel):
+class DatasetDiff(Record):
     """What changed from an old to a new version; empty fields did not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     versions: Changed

@@ -13,7 +13,6 @@ from spurious_imagenet.builders.publish.check import demand_sound
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.datasets.manifest import MANIFEST, DatasetManifest
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.io import canonical_json
 
 __all__ = ["finish"]
 
@@ -42,7 +41,7 @@ def finish(
         ConfigError: ``SOURCE_DATE_EPOCH``, which overrides that day, is no time.
         DataError: Something is wrong with the folder.
     """
-    (directory / MANIFEST).write_text(canonical_json(manifest.model_dump(mode="json")), encoding="utf-8")
+    (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     (directory / "README.md").write_text(card, encoding="utf-8")
     if importlib.util.find_spec("mlcroissant"):
         from spurious_imagenet.data_cards.croissant import write_croissant

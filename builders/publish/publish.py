@@ -28,13 +28,14 @@ from spurious_imagenet.builders.publish.images import image_rows, write_samples
 from spurious_imagenet.builders.publish.licences import notice_text
 from spurious_imagenet.builders.publish.provenance import facts_of, made_from, mining_counts, votes_needed
 from spurious_imagenet.builders.publish.review import ReviewSummary, keep_accepted
-from spurious_imagenet.builders.publish.schema import FEATURES, public_spec, summarise
+from spurious_imagenet.builders.publish.schema import FEATURES, summarise
 from spurious_imagenet.builders.publish.tables import write_table
 from spurious_imagenet.builders.publish.versions import RETIRED, Errata, changelog, read_previous, retired_rows
 from spurious_imagenet.data_cards.spurious_card import render_spurious_card
 from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, RetiredImage, images_sha256
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.io import atomic_directory
+from spurious_imagenet.models.spec import public_spec
 from spurious_imagenet.shards import ShardImages
 
 __all__ = ["PublishResult", "publish"]

@@ -20,7 +20,7 @@ from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.data_cards.ranked_card import render_ranked_card
 from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, SelectionModel
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, RankingsInfo
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.io import atomic_directory, sha256_file
 
 __all__ = ["publish_rankings"]
@@ -73,7 +73,7 @@ def _read(source: Path) -> tuple[RankingsInfo, dict[str, Path]]:
         paths = sorted((source / "data").glob("*.parquet"))
         tables = {_split_of(path): path for path in paths}
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{source} holds no rankings: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{source} holds no rankings: {one_line(error)}") from error
     if not tables or len(tables) < len(paths):
         raise DataError(f"{source} has {len(paths)} tables of {len(tables)} splits: expected one of each split.")
     return info, tables

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 from datasets import Features, Image, List, Value
 
+from spurious_imagenet.models.spec import public_spec
 from spurious_imagenet.shards import SampleMetadata
 from spurious_imagenet.tables import folded
 
-__all__ = ["FEATURES", "attribution", "public_spec", "row_of", "summarise", "wordnet_id"]
+__all__ = ["FEATURES", "attribution", "row_of", "summarise", "wordnet_id"]
 
 _TEXT, _INT32, _INT64, _FLOAT32 = Value("string"), Value("int32"), Value("int64"), Value("float32")
 
@@ -75,13 +76,6 @@ def attribution(meta: dict[str, Any]) -> dict[str, str | None]:
         value = next((alike[n] for n in (*names, *map(folded, names)) if n in alike), None)
         found[column] = str(value) if isinstance(value, str | int | float) else None
     return found
-
-
-def public_spec(spec: str) -> str:
-    """Return a model spec without the directories of local files: where a publisher keeps them is nobody's business."""
-    if not spec.startswith(("file:", "robust:")):
-        return spec
-    return re.sub(r"(?<=[:=])[^?&=]*/", "", spec)
 
 
 def wordnet_id(class_id: str) -> str | None:

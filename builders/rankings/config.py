@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from spurious_imagenet.concepts.verdict import VerdictValue
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
+from spurious_imagenet.records import Record
 
 __all__ = ["RankConfig"]
 
@@ -17,10 +18,8 @@ _SPLIT = re.compile(r"\w+(\.\w+)*")
 _ENDS = 10
 
 
-class RankConfig(BaseModel):
+class RankConfig(Record):
     """Which images to rank by which concepts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bank: str
     """Concept bank, with verdicts where people have judged it."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.builders.publish.schema import public_spec
 from spurious_imagenet.builders.rankings.config import RankConfig
 from spurious_imagenet.builders.rankings.images import ClassImages, SplitImages
 from spurious_imagenet.builders.rankings.judged import who_judged
@@ -22,6 +21,7 @@ from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.label_problems import LabelCount, labels_of_store
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.labels import imagenet_label_space
+from spurious_imagenet.models.spec import public_spec
 
 __all__ = ["RankResult", "rank"]
 

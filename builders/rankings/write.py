@@ -16,7 +16,7 @@ from spurious_imagenet.builders.rankings.join import OwnImages
 from spurious_imagenet.data_cards.rankings_card import render_rankings_card
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, RankingsInfo
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
+from spurious_imagenet.io import atomic_directory, sha256_file
 
 __all__ = ["write_rankings"]
 
@@ -49,7 +49,7 @@ def write_rankings(
         data.mkdir()
         files = {split: _write_split(data, split, tables, own) for split, tables in splits.items()}
         made = info()
-        (directory / "rankings.json").write_text(canonical_json(made.model_dump(mode="json")), encoding="utf-8")
+        (directory / "rankings.json").write_text(made.to_json(), encoding="utf-8")
         (directory / "README.md").write_text(_card(made, config, files, class_names), encoding="utf-8")
     return made
 

@@ -12,7 +12,7 @@ from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.review.items import BoardTable, ReviewItem
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.shards import ShardImages, StoredImage
+from spurious_imagenet.shards import ShardImages
 
 __all__ = ["candidate_media", "items_from_candidates"]
 
@@ -77,11 +77,8 @@ def candidate_media(
     rows = _read_kept(Path(candidates_dir), [*_PLACE_COLUMNS, "status"]).drop_duplicates("sha256")
     rows = rows[rows["sha256"].isin(wanted)].sort_values(["shard", "offset"], kind="stable")
     source = ShardImages(Path(candidates_dir), shards, since="it was mined", allow_pipe=allow_pipe)
-    for shard, here in rows.groupby("shard", sort=False):
-        places = zip(here["key"], here["offset"], here["size"], here["sha256"], strict=True)
-        images = [StoredImage(key, int(offset), int(size), sha256) for key, offset, size, sha256 in places]
-        for image, data in zip(images, source.read(str(shard), images), strict=True):
-            yield wanted[image.sha256], data
+    for sha256, data in zip(rows["sha256"], source.read_rows(rows), strict=True):
+        yield wanted[sha256], data
 
 
 def _image_item(row: dict[Any, Any], boards: BoardTable | None) -> ReviewItem:

@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.records import Record
 from spurious_imagenet.texts import read_toml, read_yaml, schema_problem
 
 __all__ = ["ANSWERS", "BUNDLED", "KEYS", "Answer", "OutcomeRule", "Question", "ReviewForm", "load_form"]
@@ -33,10 +34,8 @@ _RESERVED = frozenset(
 )
 
 
-class Question(BaseModel):
+class Question(Record):
     """One question, answered yes, no or unclear."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     text: Annotated[str, Field(min_length=1)]
@@ -44,20 +43,16 @@ class Question(BaseModel):
     """When to answer what."""
 
 
-class OutcomeRule(BaseModel):
+class OutcomeRule(Record):
     """An outcome and the answers that give it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcome: _Name
     when: Annotated[dict[str, _Expected], Field(min_length=1)]
     """Question → the answer it must have; questions that are not named may have any."""
 
 
-class ReviewForm(BaseModel):
+class ReviewForm(Record):
     """What is asked of an item, and which outcome follows from the answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: _Name
     title: Annotated[str, Field(min_length=1)]

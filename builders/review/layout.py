@@ -15,12 +15,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from spurious_imagenet.builders.review.forms import ReviewForm
 from spurious_imagenet.builders.review.items import ReviewItem, write_items
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
-from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.io import atomic_directory
+from spurious_imagenet.records import Record
 
 __all__ = [
     "ReviewConfig",
@@ -37,10 +36,8 @@ SCHEMA_VERSION = 1
 _LABELER = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
-class ReviewConfig(BaseModel):
+class ReviewConfig(Record):
     """What a review is, apart from its items."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     name: str
@@ -76,7 +73,7 @@ def write_review(
         for labeler in config.labelers:
             (folder / "journal" / f"{labeler}.jsonl").touch()
         (folder / "adjudication.jsonl").touch()
-        (folder / "review.json").write_text(canonical_json(config.model_dump(mode="json")), encoding="utf-8")
+        (folder / "review.json").write_text(config.to_json(), encoding="utf-8")
 
 
 def check_pseudonym(name: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from spurious_imagenet.builders.review.candidates import candidate_media, items_from_candidates
 from spurious_imagenet.builders.review.forms import BUNDLED, ReviewForm, load_form
@@ -15,14 +15,13 @@ from spurious_imagenet.builders.review.items import ReviewItem, items_from_board
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.builders.review.sheets import read_sheet, refuse_repeated
 from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.records import Record
 
 __all__ = ["ReviewSource", "make_review"]
 
 
-class ReviewSource(BaseModel):
+class ReviewSource(Record):
     """What is to be judged: boards, candidates (with boards beside them, if there are any), or items from a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     boards: Path | None = None
     candidates: Path | None = None

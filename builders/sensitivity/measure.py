@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 from threading import BoundedSemaphore
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ from spurious_imagenet.errors import DataError, ModelError
 from spurious_imagenet.images import Preprocess, UndecodableImageError, View, decode_image
 from spurious_imagenet.models import Backend, Classifier
 from spurious_imagenet.models.inference import softmax
-from spurious_imagenet.shards import ShardImages, StoredImage
+from spurious_imagenet.shards import ShardImages
+from spurious_imagenet.threads import ordered_map
 
 __all__ = ["DROP_SCHEMA", "Measurer"]
 
@@ -143,37 +144,17 @@ class Measurer:
         return self.classifier.labels.index(class_id)
 
     def _answers(self, found: ClassMasks, target: int) -> Iterator[_Answers]:
-        waiting: deque[Future[_Answers]] = deque()
-        chunk: list[_Image] = []
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="corrupt") as pool:
-            try:
-                for image in self._images(found):
-                    chunk.append(image)
-                    if len(chunk) == _CHUNK:
-                        waiting.append(pool.submit(self._answer, chunk, found, target))
-                        chunk = []
-                    if len(waiting) > 2 * self.workers:
-                        yield waiting.popleft().result()
-                if chunk:
-                    waiting.append(pool.submit(self._answer, chunk, found, target))
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        images = self._images(found)
+        chunks = iter(lambda: list(islice(images, _CHUNK)), [])
+        answer = partial(self._answer, found=found, target=target)
+        return ordered_map(answer, chunks, threads=self.workers, ahead=2, name="corrupt")
 
     def _images(self, found: ClassMasks) -> Iterator[_Image]:
         """Read each image once, whatever the number of its masks, as they lie in the shards."""
         rows = found.rows
-        places = list(zip(rows["shard"], rows["offset"], rows["size"], range(len(rows)), strict=True))
-        for shard, group in groupby(places, key=lambda place: place[0]):
-            images = [(key, [p[3] for p in same]) for key, same in groupby(group, key=lambda p: (p[1], p[2]))]
-            wanted = [
-                StoredImage(rows["key"].iloc[own[0]], int(offset), int(size), rows["sha256"].iloc[own[0]])
-                for (offset, size), own in images
-            ]
-            for data, (_, own) in zip(self.source.read(shard, wanted), images, strict=True):
-                yield _Image(data, own)
+        places = enumerate(zip(rows["shard"], rows["offset"], rows["size"], strict=True))
+        own = [[row for row, _ in same] for _, same in groupby(places, key=itemgetter(1))]
+        yield from map(_Image, self.source.read_rows(rows.iloc[[first for first, *_ in own]]), own)
 
     def _answer(self, images: list[_Image], found: ClassMasks, target: int) -> _Answers:
         pixels: list[Pixels] = []

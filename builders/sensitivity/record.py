@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.sensitivity.corruptions import Corruption
+from spurious_imagenet.records import Record
 
 __all__ = ["MaskAgreement", "ConceptDrop", "ModelSensitivity", "RoleDrop", "SensitivityRecord"]
 
 
-class ConceptDrop(BaseModel):
+class ConceptDrop(Record):
     """How much one model's accuracy drops where the region of one concept is corrupted in one way."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concept_id: str
     class_id: str
@@ -39,10 +36,8 @@ class ConceptDrop(BaseModel):
     """The same of the mean probability of the class."""
 
 
-class RoleDrop(BaseModel):
+class RoleDrop(Record):
     """The mean drop over the concepts of one role, each counting the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: str
     corruption: Corruption
@@ -54,10 +49,8 @@ class RoleDrop(BaseModel):
     probability_drop: float
 
 
-class ModelSensitivity(BaseModel):
+class ModelSensitivity(Record):
     """One model's drops."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     name: str
@@ -66,10 +59,8 @@ class ModelSensitivity(BaseModel):
     concepts: tuple[ConceptDrop, ...]
 
 
-class MaskAgreement(BaseModel):
+class MaskAgreement(Record):
     """How alike two models are in what they are sensitive to (SR Fig. 11)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     first: str
     second: str
@@ -81,10 +72,8 @@ class MaskAgreement(BaseModel):
     """Why it has none."""
 
 
-class SensitivityRecord(BaseModel):
+class SensitivityRecord(Record):
     """Sensitivities of some models to the concepts of one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     code_version: str

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.sensitivity.masks import MaskFolder, concept_roles
 from spurious_imagenet.builders.sensitivity.measure import Measurer
@@ -26,20 +26,19 @@ from spurious_imagenet.builders.sensitivity.record import ConceptDrop, ModelSens
 from spurious_imagenet.builders.sensitivity.summary import agreements, summarise
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.concepts.verdict_files import inert_cell
-from spurious_imagenet.errors import StoreError
-from spurious_imagenet.io import atomic_path, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.io import atomic_path, canonical_json, remove_leftovers, write_json
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.models.spec import ModelSpec
+from spurious_imagenet.records import Record
+from spurious_imagenet.runs import RunFolder
 
 __all__ = ["SensitivityConfig", "SensitivityRun"]
 
 _HASH = 8  # digits that tell models of one file name apart
 
 
-class SensitivityConfig(BaseModel):
+class SensitivityConfig(Record):
     """What to measure; corruptions are always all of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int | None = Field(default=None, ge=1)
     """Images a concept at most, those of the highest scores; all that have a mask where None. SR takes 65, 5 %."""
@@ -66,10 +65,6 @@ class SensitivityRun:
         masks.check_bank(bank)
         self.masks, self.bank, self.out, self.config = masks, bank, Path(out), config
         self.roles = concept_roles(bank)
-        self._start()
-
-    def _start(self) -> None:
-        """Say what the directory holds, or compare with what it says."""
         identity = {
             "schema_version": 1,
             "masks_sha256": self.masks.sha256,
@@ -77,17 +72,12 @@ class SensitivityRun:
             "images": self.config.images,
             "seed": self.config.seed,
         }
-        file = self.out / "config.json"
-        if not file.is_file():
-            if not is_unused(self.out):
-                raise StoreError(f"{self.out} is not empty and holds no sensitivities: expected a new directory.")
-            write_json(file, identity)
-        elif file.read_text(encoding="utf-8") != canonical_json(identity):
-            raise StoreError(
-                f"{self.out} holds sensitivities of other masks, verdicts or settings: use the same, or write to "
-                "another directory."
-            )
-        remove_leftovers(self.out)
+        RunFolder(self.out).start(
+            identity,
+            holds="sensitivities",
+            refusal="holds sensitivities of other masks, verdicts or settings: use the same, or write to another "
+            "directory.",
+        )
 
     def measure(
         self,
@@ -177,7 +167,7 @@ class SensitivityRun:
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             _write_csv(csv.writer(file, lineterminator="\n"), models)
-        write_json(self.out / "sensitivity.json", record.model_dump(mode="json"))
+        record.write(self.out / "sensitivity.json")
         return record
 
 

@@ -6,20 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import sha256_file
+from spurious_imagenet.records import Record
 
 __all__ = ["MANIFEST_NAME", "ShardManifest", "ShardRecord", "verify_manifest"]
 
 MANIFEST_NAME = "shards.json"
 
 
-class ShardRecord(BaseModel):
+class ShardRecord(Record):
     """One shard as it was written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+\.tar$")
     """File name, in the manifest's own directory."""
@@ -28,10 +26,8 @@ class ShardRecord(BaseModel):
     samples: int = Field(ge=0)
 
 
-class ShardManifest(BaseModel):
+class ShardManifest(Record):
     """All shards of one packing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     shards: tuple[ShardRecord, ...]
@@ -56,13 +52,7 @@ class ShardManifest(BaseModel):
         Raises:
             DataError: It is missing or not a manifest.
         """
-        file = _manifest_file(path)
-        try:
-            return cls.model_validate_json(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"manifest {file} cannot be read: {error.strerror}.") from error
-        except (ValidationError, ValueError) as error:
-            raise DataError(f"{file} is not a shard manifest: {error}") from error
+        return cls.read(_manifest_file(path), "a shard manifest")
 
 
 def _manifest_file(path: str | Path) -> Path:

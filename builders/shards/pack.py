@@ -14,14 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from spurious_imagenet.builders.shards.attribution import AttributionTable
 from spurious_imagenet.builders.shards.folder import ImageFile, ImageFolder
 from spurious_imagenet.builders.shards.manifest import MANIFEST_NAME, ShardManifest, ShardRecord
 from spurious_imagenet.builders.shards.survey import Survey, survey
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.io import atomic_path, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_path, remove_leftovers, sha256_file
+from spurious_imagenet.records import Record
 
 __all__ = ["ShardsConfig", "pack_shards"]
 
@@ -30,10 +31,8 @@ _SKIPPED = "skipped.jsonl"
 _LABEL_COLUMNS = frozenset({"wnid", "class_id", "class_name"})
 
 
-class ShardsConfig(BaseModel):
+class ShardsConfig(Record):
     """What to pack, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Path
     """Folder of images, or of one folder a class."""
@@ -46,7 +45,7 @@ class ShardsConfig(BaseModel):
     """Start of the tars' names: ``<prefix>-00000.tar``."""
 
 
-class _JournalEntry(BaseModel):
+class _JournalEntry(Record):
     plan_sha256: str
     record: ShardRecord
 
@@ -97,7 +96,7 @@ def pack_shards(
                 progress(records[-1])
     manifest = packer.manifest(records, skipped.counts, found)
     packer.remove_stale(records)
-    write_json(config.output / MANIFEST_NAME, manifest.model_dump(mode="json"))
+    manifest.write(config.output / MANIFEST_NAME)
     (config.output / _JOURNAL).unlink(missing_ok=True)
     return manifest
 

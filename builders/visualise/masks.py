@@ -15,10 +15,8 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,17 +25,19 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.builders.visualise.activation_maps import ActivationMaps
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.labelled import Indices, TrainingIndex, check_made_by
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models import Classifier
-from spurious_imagenet.shards import ShardImages, StoredImage
+from spurious_imagenet.records import Record
+from spurious_imagenet.runs import RunFolder
+from spurious_imagenet.shards import ShardImages
 
 __all__ = ["MASK_SCHEMA", "MasksConfig", "write_masks"]
 
@@ -69,10 +69,8 @@ _BATCH = 32  # images whose pixels and maps are in memory at once
 _ROW_COLUMNS = ("key", "offset", "size", "sha256", "width", "height")
 
 
-class MasksConfig(BaseModel):
+class MasksConfig(Record):
     """Which masks to write."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(default=0.2, gt=0, le=1)
     """Share of a class's images, those with the highest score, that get a mask for a concept."""
@@ -80,14 +78,6 @@ class MasksConfig(BaseModel):
     """The first so many concepts of every class, in the bank's order; all of them where None."""
     concepts: tuple[str, ...] = ()
     """Ids of the only concepts to do; ``components`` does not count then."""
-
-
-class _Image(NamedTuple):
-    shard: str
-    key: str
-    offset: int
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +134,20 @@ def write_masks(
     """
     bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
     check_made_by(store, classifier)
-    chosen, root = _chosen(bank, config), Path(out)
-    _start(root, chosen, store, config)
+    chosen, run = _chosen(bank, config), RunFolder(Path(out), "{:05d}/metadata.parquet")
+    run.start(
+        _identity(chosen, store, config),
+        holds="masks",
+        refusal="holds masks of other concepts, features or settings: use the same, or write elsewhere.",
+    )
     writer = _Writer(store, classifier, config, ShardImages(store.path, shards, allow_pipe=allow_pipe))
     classes = sorted(set(chosen.table["class_index"].tolist()))
     total = 0
     for done, class_index in enumerate(classes, start=1):
-        folder = root / f"{class_index:05d}"
-        if not (folder / "metadata.parquet").is_file():
+        if run.missing([class_index]):
             rows = np.flatnonzero(chosen.table["class_index"] == class_index)
-            writer.write(folder, writer.plan(chosen.select(rows), class_index))
-        total += pq.read_metadata(folder / "metadata.parquet").num_rows
+            writer.write(run.place(class_index).parent, writer.plan(chosen.select(rows), class_index))
+        total += pq.read_metadata(run.place(class_index)).num_rows
         if progress:
             progress(done, len(classes))
     return total
@@ -175,10 +168,10 @@ def _chosen(bank: ConceptBank, config: MasksConfig) -> ConceptBank:
     return chosen
 
 
-def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> None:
-    """Say what the directory holds, or compare with what it says."""
+def _identity(bank: ConceptBank, store: FeatureStore, config: MasksConfig) -> dict[str, Any]:
+    """Describe everything that decides the masks."""
     directions = np.ascontiguousarray(bank.directions).tobytes()
-    identity: dict[str, Any] = {
+    return {
         "schema_version": 1,
         "model": bank.info.model,
         "weights_sha256": bank.info.weights_sha256,
@@ -186,18 +179,8 @@ def _start(root: Path, bank: ConceptBank, store: FeatureStore, config: MasksConf
         "settings": config.model_dump(mode="json"),
         "concepts": bank.table["concept_id"].tolist(),
         "directions_sha256": hashlib.sha256(directions).hexdigest(),
-        "features_sha256": store.sha256,
+        "features_sha256": store.content_sha256,
     }
-    file = root / "config.json"
-    if not file.is_file():
-        if not is_unused(root):
-            raise StoreError(f"{root} is not empty and holds no masks: expected a new directory.")
-        write_json(file, identity)
-    elif file.read_text(encoding="utf-8") != canonical_json(identity):
-        raise StoreError(
-            f"{root} holds masks of other concepts, features or settings: use the same, or write elsewhere."
-        )
-    remove_leftovers(root)
 
 
 class _Writer:
@@ -257,23 +240,18 @@ class _Writer:
         """Yield the place of each batch's first image and the (n, size, size, 3) pixels the model sees."""
         pixels: list[NDArray[Any]] = []
         done = 0
-        for row, data in self._read(images):
+        rows = zip(images["key"], images["shard"], self.source.read_rows(images), strict=True)
+        for key, shard, data in rows:
             try:
                 pixels.append(self.classifier.preprocess.apply(decode_image(data, self.limits)))
             except UndecodableImageError as error:
-                raise DataError(f"image {row.key} of {row.shard} cannot be decoded any more: {error}.") from error
+                raise DataError(f"image {key} of {shard} cannot be decoded any more: {error}.") from error
             if len(pixels) == _BATCH:
                 yield done, np.stack(pixels)
                 done += len(pixels)
                 pixels = []
         if pixels:
             yield done, np.stack(pixels)
-
-    def _read(self, images: pd.DataFrame) -> Iterator[tuple[_Image, bytes]]:
-        for shard, group in groupby(map(_Image._make, images[list(_Image._fields)].to_numpy()), attrgetter("shard")):
-            rows = list(group)
-            wanted = [StoredImage(row.key, row.offset, row.size, row.sha256) for row in rows]
-            yield from zip(rows, self.source.read(shard, wanted), strict=True)
 
 
 def _listing(plan: _ClassPlan, names: list[str]) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from spurious_imagenet.builders.features import FeaturesConfig
@@ -26,12 +26,14 @@ from spurious_imagenet.builders.features.extract import store_config
 from spurious_imagenet.builders.visualise.apgd import FIRST_STEP, Objective, maximise
 from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA, NpfvStore
 from spurious_imagenet.concepts import ConceptBank
-from spurious_imagenet.errors import ConfigError, ModelError, StoreError
+from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.images import Preprocess
-from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, write_json
+from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.models.devices import Precision, autocast, pick_device
 from spurious_imagenet.models.network import FeatureNetwork
+from spurious_imagenet.records import Record
+from spurious_imagenet.runs import RunFolder
 
 __all__ = ["NpfvConfig", "NpfvStore", "check_fit", "eps_at", "make_npfvs", "on_device", "read_out", "to_uint8"]
 
@@ -41,10 +43,8 @@ _BATCH = {"cpu": 16}  # fits a processor's cache; more is no faster
 _GPU_BATCH = 128
 
 
-class NpfvConfig(BaseModel):
+class NpfvConfig(Record):
     """Of which concepts to make images, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Ids of the classes to do; if left out, all of the bank."""
@@ -140,10 +140,15 @@ def make_npfvs(
     network = on_device(classifier, device)
     rows = _rows_by_class(bank, config)
     check_fit(classifier, bank)
-    _start(root, _identity(classifier, bank, config))
+    run = RunFolder(root)
+    run.start(
+        _identity(classifier, bank, config),
+        holds="feature visualisations",
+        refusal="was made with other settings, another bank or model: use the same, or another place.",
+    )
     batch_size = config.batch_size or _BATCH.get(device.type, _GPU_BATCH)
     work = _Work(network, bank, classifier.preprocess.size, config, device)
-    missing = {k for k in rows if not (root / f"{k:05d}").is_dir()}
+    missing = set(run.missing(rows))
     # A group holds classes whole, so that batches are the same after an interruption.
     groups = [group for group in _groups(rows, batch_size) if missing.intersection(group)]
     done, total = 0, config.steps * sum(len(rows[k]) for group in groups for k in group)
@@ -157,7 +162,7 @@ def make_npfvs(
     for classes in groups:
         found = work.run([row for k in classes for row in rows[k]], batch_size, count)
         for k in (k for k in classes if k in missing):
-            _write_class(root, bank, k, {row: found[row] for row in rows[k]}, config.choose)
+            _write_class(run.place(k), bank, {row: found[row] for row in rows[k]}, config.choose)
     return NpfvStore.open(root)
 
 
@@ -221,17 +226,6 @@ def _identity(classifier: Classifier, bank: ConceptBank, config: NpfvConfig) -> 
     }
 
 
-def _start(root: Path, identity: dict[str, Any]) -> None:
-    started = root / "config.json"
-    if not started.is_file():
-        if not is_unused(root):
-            raise StoreError(f"{root} is not empty and holds no feature visualisations: expected a new directory.")
-        write_json(started, identity)
-    elif started.read_text(encoding="utf-8") != canonical_json(identity):
-        raise StoreError(f"{root} was made with other settings, another bank or model: use the same, or another place.")
-    remove_leftovers(root)
-
-
 @dataclass(frozen=True)
 class _Found:
     """One image and what was measured of it."""
@@ -275,19 +269,18 @@ class _Work:
         return map(_Found, to_uint8(best.images), *values)
 
 
-def _write_class(root: Path, bank: ConceptBank, class_index: int, found: dict[int, _Found], choose: int) -> None:
+def _write_class(folder: Path, bank: ConceptBank, found: dict[int, _Found], choose: int) -> None:
     table = bank.table.iloc[list(found)]
-    folder = f"{class_index:05d}"
     confidence = np.array([f.confidence for f in found.values()])
     best = np.argsort(-confidence, kind="stable")[:choose]  # of equal confidence the more important concept
     rank = {int(place): i for i, place in enumerate(best, start=1)}
-    with atomic_directory(root / folder) as made:
+    with atomic_directory(folder) as made:
         rows = []
         for i, (concept, image) in enumerate(zip(table.to_dict("records"), found.values(), strict=True)):
             name = f"{int(concept['component']):04d}.png"
             Image.fromarray(image.pixels).save(made / name)
             about = {c: concept[c] for c in ("concept_id", "class_index", "component")}
-            about |= {"file": f"{folder}/{name}", "objective": image.objective, "confidence": image.confidence}
+            about |= {"file": f"{folder.name}/{name}", "objective": image.objective, "confidence": image.confidence}
             about |= {"start_objective": image.start_objective, "chosen": i in rank, "chosen_rank": rank.get(i)}
             rows.append(about)
         pq.write_table(pa.Table.from_pylist(rows, schema=NPFV_SCHEMA), made / "npfv.parquet", compression="zstd")

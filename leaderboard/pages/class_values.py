@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.records import Record
 
 __all__ = ["ClassValues", "ClassesOfScore"]
 
 
-class _Class(BaseModel):
+class _Class(Record, extra="ignore"):
     """What pages of classes need of a class's record; the rest of it is passed over."""
 
     class_id: str
@@ -28,11 +27,11 @@ class _Class(BaseModel):
         return found
 
 
-class _Classes(BaseModel):
+class _Classes(Record, extra="ignore"):
     classes: list[_Class]
 
 
-class ClassesOfScore(BaseModel):
+class ClassesOfScore(Record, extra="ignore"):
     """The classes of a score's file."""
 
     score: _Classes

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.metrics.gaps import effective_robustness
 from spurious_imagenet.benchmark.metrics.intervals import PairedDifference, intervals, paired_difference
@@ -19,6 +18,7 @@ from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.scoring.significance import better_and_worse
+from spurious_imagenet.records import Record
 
 __all__ = ["Gain", "Measure", "ProtocolRanking", "RankedEntry", "Ranking", "rank_entries", "value_of"]
 
@@ -29,10 +29,8 @@ Floats = NDArray[np.float32]
 _MEASURES: tuple[Measure, ...] = ("spurious_auc", "spurious_ap", "accuracy", "spurious_gap")
 
 
-class Gain(BaseModel):
+class Gain(Record):
     """What a mitigation changed: an entry minus the one of the same weights and protocol without it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     over: Sha256
     """The entry without the mitigation: the first that came."""
@@ -40,10 +38,8 @@ class Gain(BaseModel):
     """A smaller gap is the better one; of all others the higher value."""
 
 
-class RankedEntry(BaseModel):
+class RankedEntry(Record):
     """An entry's place among those of its protocol."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     entry: Sha256
     value: float
@@ -74,10 +70,8 @@ class RankedEntry(BaseModel):
         return f"rank {self.rank} to {self.worst_rank}; {others} cannot be told apart from it"
 
 
-class ProtocolRanking(BaseModel):
+class ProtocolRanking(Record):
     """The entries of one protocol; those of another see other pixels and are ranked apart."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: tuple[RankedEntry, ...]
     """By rank, those of equal rank by value, then as they came."""
@@ -87,10 +81,8 @@ class ProtocolRanking(BaseModel):
     """What could not be computed -> why."""
 
 
-class Ranking(BaseModel):
+class Ranking(Record):
     """A board's order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     measure: Measure
     protocols: dict[Protocol, ProtocolRanking]

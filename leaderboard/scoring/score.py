@@ -7,28 +7,24 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.evaluation.record import ClassRecord, GapRecord, Means
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
+from spurious_imagenet.records import Record
 
 __all__ = ["LeftOutMiner", "Relation", "Score", "ScoredEntry"]
 
 
-class Relation(BaseModel):
+class Relation(Record):
     """An entry is kin to a model that chose the images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     miner: str
     by: Literal["weights", "architecture", "architecture family"]
 
 
-class LeftOutMiner(BaseModel):
+class LeftOutMiner(Record):
     """The score on the images that would be in the dataset had some miners had no vote."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     miners: tuple[str, ...]
     spurious_images: int
@@ -39,10 +35,8 @@ class LeftOutMiner(BaseModel):
     spurious_auc: float | None
 
 
-class Score(BaseModel):
+class Score(Record):
     """What one entry's predictions come to; everything is computed from them, nothing is taken from the submitter."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     entry: Sha256

@@ -7,7 +7,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.errors import StoreError
+from spurious_imagenet.errors import StoreError, one_line
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import (
@@ -69,7 +69,7 @@ def parse_entry(path: str, data: bytes) -> Entry | Broken:
     try:
         entry = Entry.model_validate_json(data)
     except ValueError as error:
-        return Broken(path, f"it is no entry: {' '.join(str(error).split())[:200]}")
+        return Broken(path, f"it is no entry: {one_line(error)}")
     found = entry_id(entry.info, entry.content_sha256 or entry.predictions_sha256)
     if not path == entry_path(found) == entry_path(entry.id):
         return Broken(path, f"{_CHANGED}: its contents have another hash than its name")

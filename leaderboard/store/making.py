@@ -6,12 +6,10 @@ import io
 import logging
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -28,6 +26,7 @@ from spurious_imagenet.leaderboard.store.published import PublishedDataset
 from spurious_imagenet.leaderboard.store.versions import Pictures
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo
 from spurious_imagenet.models import LabelSpace, imagenet_label_space
+from spurious_imagenet.threads import ordered_map
 
 __all__ = ["make_version"]
 
@@ -36,8 +35,6 @@ _log = logging.getLogger(__name__)
 #: Longer sides of stored pictures, px.
 _THUMBNAIL, _BOARD = 256, 1024
 _QUALITY = 85
-_T = TypeVar("_T")
-_S = TypeVar("_S")
 
 
 def make_version(
@@ -160,7 +157,7 @@ def _validation_rows(
         for i in validation_images(val, classes, labels or imagenet, seen)
     )
     rows = []
-    for image, digest, reason in _mapped(_checked, read_ahead(images)):
+    for image, digest, reason in ordered_map(_checked, read_ahead(images), threads=os.cpu_count() or 1):
         if reason is not None:
             unreadable.append((image.name, reason))
             continue
@@ -217,11 +214,12 @@ def _ranked(rankings: str | Path, validation: pd.DataFrame) -> Rankings:
 
 
 def _pictures(data: PublishedDataset, spurious: pd.DataFrame, boards: str | Path | None) -> Iterator[tuple[str, bytes]]:
+    threads = os.cpu_count() or 1
     of_boards = ((f"board:{concept}", lambda d=file: d) for concept, file in sorted(data.boards(boards)))
-    yield from _mapped(partial(_small, side=_BOARD), of_boards)
+    yield from ordered_map(partial(_small, side=_BOARD), of_boards, threads=threads)
     first = {sha256: row for row, sha256 in reversed(list(enumerate(spurious["sha256"])))}
     of_images = ((f"image:{sha256}", partial(data.image, row)) for sha256, row in sorted(first.items()))
-    yield from _mapped(partial(_small, side=_THUMBNAIL), of_images)
+    yield from ordered_map(partial(_small, side=_THUMBNAIL), of_images, threads=threads)
 
 
 def _small(item: tuple[str, Callable[[], bytes]], side: int) -> tuple[str, bytes]:
@@ -234,16 +232,3 @@ def _small(item: tuple[str, Callable[[], bytes]], side: int) -> tuple[str, bytes
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)
     return key, buffer.getvalue()
-
-
-def _mapped(function: Callable[[_T], _S], items: Iterable[_T]) -> Iterator[_S]:
-    """Apply a function in several threads, in order, holding few items at a time."""
-    count = os.cpu_count() or 1
-    waiting: deque[Future[_S]] = deque()
-    with ThreadPoolExecutor(count) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 4 * count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

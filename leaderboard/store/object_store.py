@@ -9,7 +9,6 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +16,7 @@ from typing import IO, Any
 import fsspec
 
 from spurious_imagenet.errors import ConfigError, StoreError
+from spurious_imagenet.threads import ordered_map
 
 __all__ = ["ObjectStore"]
 
@@ -81,12 +81,8 @@ class ObjectStore:
             except FileNotFoundError:
                 return path, None
 
-        if self.local:
-            found: Iterable[tuple[str, bytes | None]] = map(read, paths)
-            yield from ((path, data) for path, data in found if data is not None)
-            return
-        with ThreadPoolExecutor(_READERS) as pool:
-            yield from ((path, data) for path, data in pool.map(read, paths) if data is not None)
+        found = map(read, paths) if self.local else ordered_map(read, paths, threads=_READERS)
+        yield from ((path, data) for path, data in found if data is not None)
 
     @contextmanager
     def open(self, path: str) -> Iterator[IO[bytes]]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.datasets.manifest import DatasetManifest, SelectionModel, manifest_of
 from spurious_imagenet.datasets.spurious import SpuriousDataset, open_dataset
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA
 
 __all__ = ["PublishedDataset"]
@@ -148,4 +148,4 @@ def _boards_of_folder(folder: Path, wanted: set[str]) -> Iterator[tuple[str, byt
             if concept in wanted:
                 yield concept, (folder / file).read_bytes()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{folder} holds no boards that can be read: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{folder} holds no boards that can be read: {one_line(error)}") from error

@@ -13,15 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.datasets.manifest import Sha256
 from spurious_imagenet.datasets.rankings import RankingsInfo
-from spurious_imagenet.errors import DataError
-from spurious_imagenet.io import canonical_json
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
 from spurious_imagenet.leaderboard.submission.table import SUBMISSION_SCHEMA, canonical
 from spurious_imagenet.leaderboard.version import VersionInfo
+from spurious_imagenet.records import Record
 
 __all__ = [
     "Broken",
@@ -44,10 +43,8 @@ class Broken(NamedTuple):
     reason: str
 
 
-class Withdrawal(BaseModel):
+class Withdrawal(Record):
     """An entry that no longer counts; its files stay."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     entry: Sha256
@@ -56,10 +53,8 @@ class Withdrawal(BaseModel):
     reason: str
 
 
-class StoredVersion(BaseModel):
+class StoredVersion(Record):
     """The file that makes a version part of a store; it names the others, which are known by their hashes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     info: VersionInfo
@@ -75,9 +70,9 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def json_bytes(record: BaseModel) -> bytes:
+def json_bytes(record: Record) -> bytes:
     """Write a record so that equal ones give equal bytes."""
-    return canonical_json(record.model_dump(mode="json")).encode()
+    return record.to_json().encode()
 
 
 def now() -> str:
@@ -103,7 +98,7 @@ def canonical_predictions(table: pd.DataFrame) -> pa.Table:
         ordered["probability"] = ordered["probability"].to_numpy(np.float64) + 0.0  # minus zero is zero
         return pa.Table.from_pandas(ordered, schema=SUBMISSION_SCHEMA, preserve_index=False)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(f"predictions do not have the columns {SUBMISSION_SCHEMA.names}: {reason}.") from error
 
 
@@ -138,4 +133,4 @@ def _parts(values: pa.Array) -> Iterator[bytes]:
 
 def entry_id(info: SubmissionInfo, content: str) -> str:
     """Return the id of the entry of this information and of predictions of this hash."""
-    return sha256_bytes(f"{canonical_json(info.model_dump(mode='json'))}{content}\n".encode())
+    return sha256_bytes(f"{info.to_json()}{content}\n".encode())

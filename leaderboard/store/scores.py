@@ -9,22 +9,20 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
-from spurious_imagenet.errors import StoreError
+from spurious_imagenet.errors import StoreError, one_line
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import Broken, json_bytes, sha256_bytes
+from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import SafetensorError, dump_arrays, parse_arrays
 
 __all__ = ["StoredScore", "read_score", "read_summaries", "scored_ids", "write_score"]
 
 
-class StoredScore(BaseModel):
+class StoredScore(Record):
     """The file by which an entry has a score under a version; it names that of the resamples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     score: Score
@@ -57,7 +55,7 @@ def read_score(place: ObjectStore, entry: str, version: VersionName) -> ScoredEn
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise StoreError(f"{place.name}: {path} cannot be read: {' '.join(str(error).split())[:200]}.") from error
+        raise StoreError(f"{place.name}: {path} cannot be read: {one_line(error)}.") from error
     beside = f"{_folder(version, entry)}/{stored.resampled}"
     try:
         data = place.read(beside)
@@ -113,7 +111,7 @@ def _summary(path: str, data: bytes) -> ScoredEntry | Broken:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return ScoredEntry(Score.model_validate_json(header["__metadata__"]["score"]), _arrays(data))
     except (ValueError, KeyError, SafetensorError) as error:
-        return Broken(path, f"the file cannot be read: {' '.join(str(error).split())[:200]}")
+        return Broken(path, f"the file cannot be read: {one_line(error)}")
 
 
 def _arrays(data: bytes) -> dict[str, NDArray[np.float32]]:

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from spurious_imagenet.datasets.manifest import VersionName
 from spurious_imagenet.datasets.predictions import Predictions
-from spurious_imagenet.errors import StoreError
+from spurious_imagenet.errors import StoreError, one_line
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry
 from spurious_imagenet.leaderboard.store.entries import (
@@ -294,4 +294,4 @@ class Store:
             try:
                 yield kind.model_validate_json(data)
             except ValueError as error:
-                self._broken[path] = f"it cannot be read: {' '.join(str(error).split())[:200]}"
+                self._broken[path] = f"it cannot be read: {one_line(error)}"

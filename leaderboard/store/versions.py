@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.datasets.manifest import VersionName
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings
-from spurious_imagenet.errors import StoreError
+from spurious_imagenet.errors import StoreError, one_line
 from spurious_imagenet.io import sha256_file
 from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import StoredVersion, json_bytes, parquet_bytes, sha256_bytes
@@ -77,7 +77,7 @@ def read_stored_version(place: ObjectStore, name: VersionName) -> StoredVersion:
     except FileNotFoundError:
         raise StoreError(f"{place.name} has no version {name!r}.") from None
     except ValueError as error:
-        raise StoreError(f"{place.name}: {path} cannot be read: {' '.join(str(error).split())[:200]}.") from error
+        raise StoreError(f"{place.name}: {path} cannot be read: {one_line(error)}.") from error
 
 
 def read_version(place: ObjectStore, name: VersionName) -> BenchmarkVersion:
@@ -116,7 +116,7 @@ def _own_pictures(place: ObjectStore, stored: StoredVersion, keys: Sequence[str]
         with place.open(path) as file:
             table = pq.read_table(file, filters=[("key", "in", sorted(set(keys)))])
     except (FileNotFoundError, pa.ArrowException) as error:
-        raise StoreError(f"{place.name}: {path} cannot be read: {' '.join(str(error).split())[:200]}.") from error
+        raise StoreError(f"{place.name}: {path} cannot be read: {one_line(error)}.") from error
     return dict(zip(table["key"].to_pylist(), table["jpeg"].to_pylist(), strict=True))
 
 

@@ -23,16 +23,16 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from spurious_imagenet.datasets.manifest import Sha256
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.images import Protocol
-from spurious_imagenet.io import canonical_json
 from spurious_imagenet.leaderboard.entry import ShortText
 from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import json_bytes
 from spurious_imagenet.leaderboard.submission.text import text_refusal
+from spurious_imagenet.records import Record
 
 __all__ = ["Claim", "ModelRequest", "RunOutcome", "Queue", "Queued"]
 
@@ -42,10 +42,8 @@ _MOST_WORKERS = 3
 _REQUEST = re.compile(r"requests/([0-9a-f]{64})\.json")
 
 
-class ModelRequest(BaseModel):
+class ModelRequest(Record, str_strip_whitespace=True):
     """A model that someone wants on the board; the submission's further fields come from the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     schema_version: Literal[1] = 1
     spec: Annotated[str, Field(min_length=1, max_length=500)]
@@ -73,13 +71,11 @@ class ModelRequest(BaseModel):
     @property
     def id(self) -> str:
         """Hash over what is asked for: the same request is in a queue once."""
-        return sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
+        return sha256(self.to_json().encode()).hexdigest()
 
 
-class Claim(BaseModel):
+class Claim(Record):
     """A worker's word that it runs a request."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     request: Sha256
@@ -88,10 +84,8 @@ class Claim(BaseModel):
     """Seconds since 1970, by the worker's clock: from then on others may take the request."""
 
 
-class RunOutcome(BaseModel):
+class RunOutcome(Record):
     """What became of a request."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     request: Sha256

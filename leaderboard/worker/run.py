@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from spurious_imagenet.benchmark.evaluation.evaluate import evaluate
 from spurious_imagenet.datasets.spurious import SpuriousDataset
-from spurious_imagenet.errors import DataError, SpuriousImagenetError, StoreError
+from spurious_imagenet.errors import DataError, SpuriousImagenetError, StoreError, one_line
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.store.records import now
 from spurious_imagenet.leaderboard.store.rescore import score_under
@@ -64,7 +64,7 @@ def work(queue: Queue, store: Store, workplace: Workplace) -> Iterator[tuple[Que
             except StoreError:
                 raise
             except SpuriousImagenetError as error:
-                yield queued, queue.finish(queued, reason=" ".join(str(error).split())[:500])
+                yield queued, queue.finish(queued, reason=one_line(error, 500))
             else:
                 yield queued, queue.finish(queued, entry=entry.id)
 

@@ -22,7 +22,6 @@ from spurious_imagenet.builders.publish import (
 from spurious_imagenet.cli.options import ShardsNow, console, progress_bar, validated
 from spurious_imagenet.data_cards.options import CardOptions
 from spurious_imagenet.errors import ConfigError, DataError
-from spurious_imagenet.io import canonical_json
 from spurious_imagenet.texts import read_yaml, unknown_key
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def command(
 
 def _diff(old: Path, new: Path, as_json: bool) -> None:
     found = diff_datasets(old, new)
-    typer.echo(canonical_json(found.model_dump(mode="json")).rstrip() if as_json else found.text())
+    typer.echo(found.to_json().rstrip() if as_json else found.text())
 
 
 def _source(given: dict[str, Any]) -> str:

@@ -76,8 +76,8 @@ def _at_hand(
     # These take seconds to import, and the dataset alone is traced without them.
     from spurious_imagenet.builders.mining.candidates import read_candidates
     from spurious_imagenet.builders.mining.selection_models import read_miners
-    from spurious_imagenet.builders.publish.schema import public_spec
     from spurious_imagenet.models import load_classifier
+    from spurious_imagenet.models.spec import public_spec
 
     if candidates is not None:
         miners = tuple(m.model_copy(update={"model": public_spec(m.model)}) for m in read_miners(candidates))

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.errors import StoreError
-from spurious_imagenet.io import atomic_directory, canonical_json, sha256_file
+from spurious_imagenet.errors import StoreError, one_line
+from spurious_imagenet.io import atomic_directory
+from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import load_arrays, save_arrays
 
 __all__ = ["REQUIRED_COLUMNS", "BankInfo", "ConceptBank", "ConceptChoice"]
@@ -27,10 +27,8 @@ REQUIRED_COLUMNS = ("concept_id", "kind", "class_index", "class_id", "class_name
 _SCHEMA_VERSION = 1
 
 
-class BankInfo(BaseModel):
+class BankInfo(Record):
     """Where a bank comes from: enough to refuse features of another model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = _SCHEMA_VERSION
     model: str
@@ -187,11 +185,6 @@ class ConceptBank:
         digest.update(np.ascontiguousarray(self.directions).tobytes() + self.offsets.tobytes())
         return digest.hexdigest()
 
-    @staticmethod
-    def file_hashes(path: str | Path) -> dict[str, str]:
-        """Return the hash of each file of a saved bank, by its name: verdicts and names count too."""
-        return {p.name: sha256_file(p) for p in sorted(Path(path).iterdir()) if p.is_file()}
-
     def save(self, path: str | Path) -> None:
         """Write the bank as a directory of safetensors, parquet and JSON, whole or not at all."""
         with atomic_directory(path) as directory:
@@ -199,7 +192,7 @@ class ConceptBank:
             save_arrays(directory / "directions.safetensors", tensors)
             table = pa.Table.from_pandas(self.table, preserve_index=False)
             pq.write_table(table.replace_schema_metadata(None), directory / "table.parquet", compression="zstd")
-            (directory / "bank.json").write_text(canonical_json(self.info.model_dump(mode="json")), encoding="utf-8")
+            (directory / "bank.json").write_text(self.info.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptBank:
@@ -217,7 +210,7 @@ class ConceptBank:
             tensors = load_arrays(directory / "directions.safetensors")
             table = pq.read_table(directory / "table.parquet").to_pandas()
         except Exception as error:
-            raise StoreError(f"{directory} is not a readable concept bank: {error}") from error
+            raise StoreError(f"{directory} is not a readable concept bank: {one_line(error)}") from error
         if info.schema_version != _SCHEMA_VERSION:
             raise StoreError(f"{directory}/bank.json has schema {info.schema_version}: expected {_SCHEMA_VERSION}.")
         return cls(tensors["directions"], tensors["offsets"], table, info)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from spurious_imagenet.records import Record
 
 __all__ = ["ConceptVerdict", "VerdictValue", "Vote", "VoteRole", "role_of"]
 
@@ -17,10 +19,8 @@ _Number = Annotated[int, Field(ge=0, lt=2**31)]
 _Text = Annotated[str, Field(max_length=10_000)]
 
 
-class Vote(BaseModel):
+class Vote(Record, allow_inf_nan=False):
     """What one person answered."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labeler: _Name
     answer: _Name
@@ -41,10 +41,8 @@ def role_of(vote: Mapping[str, Any]) -> Any:
     )
 
 
-class ConceptVerdict(BaseModel):
+class ConceptVerdict(Record):
     """What is held to be true of one concept, and the votes that it rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     concept_id: _Name | None = None
     """The bank row that was judged; None where it was judged elsewhere and is known by kind, class and component."""

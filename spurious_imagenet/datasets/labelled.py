@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
 
 from spurious_imagenet.datasets.predictions import Side
+from spurious_imagenet.threads import ordered_map
 
 __all__ = ["IMAGE_COLUMNS", "LabelledImage", "LabelledImages", "RejectedImage", "read_ahead"]
 
@@ -63,18 +62,7 @@ class LabelledImages:
 
 def read_ahead(images: Iterable[LabelledImage]) -> Iterator[tuple[LabelledImage, bytes, str]]:
     """Yield each image with its bytes and their SHA-256, in order, while several threads read the next ones."""
-    waiting: deque[Future[tuple[LabelledImage, bytes, str]]] = deque()
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="read") as pool:
-        try:
-            for image in images:
-                waiting.append(pool.submit(_read, image))
-                if len(waiting) > 4 * _READERS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return ordered_map(_read, images, threads=_READERS, name="read")
 
 
 def _read(image: LabelledImage) -> tuple[LabelledImage, bytes, str]:

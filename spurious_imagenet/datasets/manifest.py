@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.records import Record
 
 __all__ = [
     "MANIFEST",
@@ -32,10 +33,8 @@ VersionName = Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class SelectionModel(BaseModel):
+class SelectionModel(Record):
     """A model that took part in choosing the images; entries that are its kin must be marked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     """Its spec as published, without local folders; the name under which it stands in the column ``models``."""
@@ -46,10 +45,8 @@ class SelectionModel(BaseModel):
     """timm's name of the architecture, such as ``resnet50``; None where it is not known."""
 
 
-class RetiredImage(BaseModel):
+class RetiredImage(Record):
     """An image that was published once and is no longer part of the dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_id: str
     concept_id: str
@@ -59,19 +56,15 @@ class RetiredImage(BaseModel):
     """The first version without it."""
 
 
-class Change(BaseModel):
+class Change(Record):
     """One entry of the changelog."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: VersionName
     text: str
 
 
-class DataFile(BaseModel):
+class DataFile(Record):
     """A parquet file of the dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     config: str
     split: str
@@ -82,10 +75,8 @@ class DataFile(BaseModel):
     sha256: Sha256
 
 
-class DatasetManifest(BaseModel):
+class DatasetManifest(Record):
     """The file ``dataset.json`` of a published dataset; it has no time and no place: equal inputs, equal bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     kind: Literal["spurious-images", "rankings", "concept-annotations"]
@@ -116,11 +107,7 @@ class DatasetManifest(BaseModel):
         Raises:
             DataError: It is missing or not of this schema.
         """
-        path = Path(folder) / MANIFEST
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a dataset's manifest: {' '.join(str(error).split())[:200]}") from error
+        return cls.read(Path(folder) / MANIFEST, "a dataset's manifest")
 
 
 def images_sha256(images: pd.DataFrame, columns: Sequence[str]) -> str:

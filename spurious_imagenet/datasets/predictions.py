@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.io import atomic_path
 
 __all__ = ["PREDICTIONS_SCHEMA", "Predictions", "Side", "ordered"]
@@ -113,7 +113,7 @@ class Predictions:
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise DataError(f"{path} is not a readable predictions file: {reason}") from error
         try:
             return cls(table.to_pandas())

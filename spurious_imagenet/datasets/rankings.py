@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
+from spurious_imagenet.records import Record
 
 __all__ = ["RANKINGS_SCHEMA", "LeftOut", "Rankings", "RankingsInfo"]
 
@@ -38,10 +38,8 @@ RANKINGS_SCHEMA = pa.schema(
 )
 
 
-class LeftOut(BaseModel):
+class LeftOut(Record):
     """Images of a class that are not ranked, or are in no ranked split, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: str
     class_id: str
@@ -49,10 +47,8 @@ class LeftOut(BaseModel):
     reason: str
 
 
-class RankingsInfo(BaseModel):
+class RankingsInfo(Record):
     """What a ranking was made from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = 1
     model: str
@@ -93,7 +89,7 @@ class Rankings:
         try:
             info = RankingsInfo.model_validate_json((root / "rankings.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{root} is not a rankings folder: {' '.join(str(error).split())[:200]}") from error
+            raise DataError(f"{root} is not a rankings folder: {one_line(error)}") from error
         files = sorted((root / "data").glob("*.parquet"))
         try:
             tables = [pq.read_table(file, schema=RANKINGS_SCHEMA).to_pandas() for file in files]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spurious_imagenet.datasets.manifest import hub_repository
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.process_state import Bars
 
 __all__ = ["SpuriousDataset", "SpuriousImage", "open_dataset", "without_bars"]
@@ -112,4 +112,4 @@ def open_dataset(source: str | Path, *, config: str | None = None, split: str) -
         with without_bars():
             return load_dataset(name, config, split=split, revision=revision)
     except Exception as error:
-        raise DataError(f"dataset {source} cannot be opened: {' '.join(str(error).split())[:300]}") from error
+        raise DataError(f"dataset {source} cannot be opened: {one_line(error, 300)}") from error

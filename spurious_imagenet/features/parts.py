@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.io import sha256_file, write_json
+from spurious_imagenet.io import sha256_file
+from spurious_imagenet.records import Record
 from spurious_imagenet.shards.remote import local_path
 
 __all__ = ["ROW_SCHEMA", "SCHEMA_VERSION", "FeaturePart", "PartReceipt", "Reject", "SeenShard", "part_name"]
@@ -45,19 +45,15 @@ ROW_SCHEMA = pa.schema(
 )
 
 
-class Reject(BaseModel):
+class Reject(Record):
     """One thing in a shard that got no features, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     reason: str
 
 
-class PartReceipt(BaseModel):
+class PartReceipt(Record):
     """What became of one shard."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     shard: str
@@ -78,14 +74,12 @@ class PartReceipt(BaseModel):
     versions: dict[str, str]
 
 
-class SeenShard(BaseModel):
+class SeenShard(Record):
     """Where a part's shard was found last, in ``shard.json``.
 
     Unlike the receipt it says nothing of the content, and changes as the shard is moved: without it, or where the time
     is another, the shard is hashed again.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     shard: str
@@ -113,10 +107,7 @@ class FeaturePart:
     @cached_property
     def receipt(self) -> PartReceipt:
         """The part's receipt."""
-        try:
-            return PartReceipt.model_validate_json((self.path / "receipt.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path}/receipt.json cannot be read: {error}") from error
+        return PartReceipt.read(self.path / "receipt.json", "a part's receipt", StoreError)
 
     @cached_property
     def seen(self) -> SeenShard | None:
@@ -138,7 +129,7 @@ class FeaturePart:
 
     def saw(self, shard: str, mtime_ns: int) -> FeaturePart:
         """Write down where the shard was found; return the part that says so."""
-        write_json(self.path / "shard.json", SeenShard(shard=shard, mtime_ns=mtime_ns).model_dump(mode="json"))
+        SeenShard(shard=shard, mtime_ns=mtime_ns).write(self.path / "shard.json")
         return FeaturePart(self.path)
 
     def __len__(self) -> int:

@@ -13,7 +13,6 @@ Each part is a directory that appears in one rename, so it is there whole or not
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,9 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.features.parts import (
@@ -36,15 +33,15 @@ from spurious_imagenet.features.parts import (
     part_name,
 )
 from spurious_imagenet.features.shard_parts import ShardParts
-from spurious_imagenet.io import atomic_directory, canonical_json, is_unused, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import is_unused
+from spurious_imagenet.part_store import PartStore, config_sha256
+from spurious_imagenet.records import Record
 
 __all__ = ["ROW_SCHEMA", "FeaturePart", "FeatureStore", "PartReceipt", "Reject", "StoreConfig", "part_name"]
 
 
-class StoreConfig(BaseModel):
+class StoreConfig(Record):
     """What made a store's features; equal configurations give interchangeable features."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
     model: str
@@ -58,8 +55,7 @@ class StoreConfig(BaseModel):
     @property
     def sha256(self) -> str:
         """Hash of everything that changes the features (where the weights were found does not)."""
-        content = self.model_dump(mode="json", exclude={"model"})
-        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+        return config_sha256(self)
 
 
 class FeatureStore:
@@ -68,6 +64,7 @@ class FeatureStore:
     def __init__(self, path: str | Path, config: StoreConfig) -> None:
         self.path = Path(path)
         self.config = config
+        self._store = PartStore(self.path)
 
     @classmethod
     def create(cls, path: str | Path, config: StoreConfig) -> FeatureStore:
@@ -92,10 +89,8 @@ class FeatureStore:
         elif not is_unused(root):
             raise StoreError(f"{root} is not empty and not a feature store: expected a new directory.")
         else:
-            write_json(root / "store.json", config.model_dump(mode="json"))
-        (root / "parts").mkdir(exist_ok=True)
-        remove_leftovers(root)
-        remove_leftovers(root / "parts")
+            config.write(root / "store.json")
+        PartStore(root).prepare()
         return cls(root, config)
 
     @classmethod
@@ -120,19 +115,17 @@ class FeatureStore:
     @property
     def parts(self) -> tuple[FeaturePart, ...]:
         """The finished parts, ordered by name, whatever the order they were made in."""
-        return tuple(
-            FeaturePart(p.parent) for p in sorted(self.path.glob("parts/*/receipt.json")) if p.parent.name[0] != "."
-        )
-
-    @property
-    def sha256(self) -> str:
-        """Hash of what the finished parts hold: the features and rows of each, by the part's name."""
-        lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return tuple(map(FeaturePart, self._store.folders))
 
     def part(self, shard: str) -> FeaturePart | None:
         """Return the part of ``shard``, or None where it is not finished; see :class:`ShardParts`."""
         return ShardParts(self.parts).find(shard)
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of all features and rows, by which a run knows what it was made from."""
+        lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
@@ -165,14 +158,8 @@ class FeatureStore:
             turned: Scored images with an orientation that is not applied; None where nobody counted.
             shard_mtime_ns: When a local shard was changed last, before it was read.
         """
-        path = self.path / "parts" / part_name(shard, shard_sha256)
-        refused = tuple(rejects)
-        with atomic_directory(path) as directory:
-            # Written by way of memory: numpy reports a full disk without saying that the disk is full.
-            content = io.BytesIO()
-            np.save(content, features, allow_pickle=False)
-            (directory / "features.npy").write_bytes(content.getbuffer())
-            pq.write_table(rows.cast(ROW_SCHEMA), directory / "rows.parquet", compression="zstd")
+        name, refused = part_name(shard, shard_sha256), tuple(rejects)
+        with self._store.write(name) as part:
             receipt = PartReceipt(
                 shard=shard,
                 shard_sha256=shard_sha256,
@@ -183,12 +170,11 @@ class FeatureStore:
                 label_problems=tuple(label_problems),
                 turned=turned,
                 config_sha256=self.config.sha256,
-                features_sha256=sha256_file(directory / "features.npy"),
-                rows_sha256=sha256_file(directory / "rows.parquet"),
+                features_sha256=part.save("features.npy", features),
+                rows_sha256=part.save("rows.parquet", rows.cast(ROW_SCHEMA)),
                 versions=versions,
             )
-            (directory / "receipt.json").write_text(canonical_json(receipt.model_dump(mode="json")), encoding="utf-8")
+            part.say(receipt)
             if shard_mtime_ns is not None:
-                seen = SeenShard(shard=shard, mtime_ns=shard_mtime_ns).model_dump(mode="json")
-                (directory / "shard.json").write_text(canonical_json(seen), encoding="utf-8")
-        return FeaturePart(path)
+                part.say(SeenShard(shard=shard, mtime_ns=shard_mtime_ns), "shard.json")
+        return FeaturePart(self._store.place(name))

@@ -18,9 +18,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from spurious_imagenet.errors import DataError
+from spurious_imagenet.records import Record
 
 __all__ = ["DecodeLimits", "UndecodableImageError", "decode_image"]
 
@@ -39,10 +40,8 @@ class UndecodableImageError(DataError):
     """An image that cannot or must not be decoded; the text is the reason."""
 
 
-class DecodeLimits(BaseModel):
+class DecodeLimits(Record):
     """What is too large or too small to be decoded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_pixels: PositiveInt = 100_000_000
     """Images of more pixels are refused before any pixel is decoded."""

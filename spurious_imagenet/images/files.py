@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 
 __all__ = ["read_picture"]
 
@@ -28,7 +28,7 @@ def read_picture(path: str | Path, what: str = "picture") -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise many types on malformed input
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)
         raise DataError(
             f"{what} {path} cannot be read ({type(error).__name__}: {said}): expected an intact picture file."
         ) from error

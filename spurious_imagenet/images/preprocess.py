@@ -11,9 +11,10 @@ from typing import Protocol as Interface
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from spurious_imagenet.errors import ConfigError, ModelError
+from spurious_imagenet.records import Record
 
 __all__ = ["CustomTransform", "ImageTransform", "Preprocess", "Protocol", "ResizeMode", "View"]
 
@@ -96,14 +97,12 @@ class View(NamedTuple):
     bottom: float
 
 
-class Preprocess(BaseModel):
+class Preprocess(Record):
     """How an RGB image becomes a model's square input.
 
     Normalisation is not part of the pixels: :class:`~spurious_imagenet.models.Classifier` applies ``mean``
     and ``std`` inside the network, so that pixels stay uint8 until then.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: PositiveInt
     """Side of the square input, px."""

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from spurious_imagenet.errors import ModelError
@@ -17,6 +16,7 @@ from spurious_imagenet.models.classifier import Classifier
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.labels import LabelSpace
 from spurious_imagenet.models.spec import ModelSpec
+from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import load_arrays, read_metadata, save_arrays
 
 __all__ = ["HeadFileInfo", "load_head", "read_head", "save_head", "with_head"]
@@ -24,10 +24,8 @@ __all__ = ["HeadFileInfo", "load_head", "read_head", "save_head", "with_head"]
 _METADATA_KEY = "spurious_imagenet_head"
 
 
-class HeadFileInfo(BaseModel):
+class HeadFileInfo(Record):
     """What a head file says of the encoder that its weights read, kept in its metadata."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: str
     """Spec of the encoder."""

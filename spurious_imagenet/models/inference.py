@@ -6,9 +6,7 @@ import ctypes
 import hashlib
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from threading import BoundedSemaphore
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.images import DecodeLimits, ImageTransform, UndecodableImageError, decode_image
 from spurious_imagenet.images.orientation import is_turned_elsewhere
+from spurious_imagenet.threads import ordered_map
 
 if TYPE_CHECKING:
     from spurious_imagenet.models.backends import Backend
@@ -93,18 +92,7 @@ class ImageRunner:
         transform = preprocess or self.preprocess
         source = enumerate(images)
         batches = iter(lambda: list(islice(source, self.backend.batch_size)), [])
-        waiting: deque[Future[BatchOutput]] = deque()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="images") as pool:
-            try:
-                for batch in batches:
-                    waiting.append(pool.submit(self._score, batch, transform))
-                    if len(waiting) > 2 * self.workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return ordered_map(lambda b: self._score(b, transform), batches, threads=self.workers, ahead=2, name="images")
 
     def _score(self, batch: list[tuple[int, ReadImage]], preprocess: ImageTransform) -> BatchOutput:
         index, pixels, sizes, digests, rejects, turned = [], [], [], [], [], 0

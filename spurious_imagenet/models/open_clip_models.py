@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spurious_imagenet.errors import ConfigError, ModelError
+from spurious_imagenet.errors import ConfigError, ModelError, one_line
 from spurious_imagenet.images import Preprocess
 from spurious_imagenet.images.preprocess import ResizeMode
 from spurious_imagenet.models.classifier import Classifier
@@ -119,7 +119,7 @@ def create_open_clip(
             )
         return model, open_clip.get_tokenizer(arch)
     except Exception as error:
-        raise ModelError(f"{what or arch} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"{what or arch} cannot be loaded: {one_line(error, 300)}") from error
 
 
 def is_published_open_clip(arch: str, tag: str) -> bool:

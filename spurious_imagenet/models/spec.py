@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.texts import read_list
 
-__all__ = ["ModelSpec", "read_labels_file"]
+__all__ = ["ModelSpec", "public_spec", "read_labels_file"]
 
 #: A class id and a name that something other than a tab parts: together they would be no class of any image.
 _WORDNET_AND_NAME = re.compile(r"n\d{8}[\s,;:]+\S")
@@ -120,3 +120,10 @@ def read_labels_file(path: str | Path) -> tuple[tuple[str, ...], tuple[str, ...]
             )
     pairs = [line.partition("\t") for _, line in lines]
     return tuple(p[0].strip() for p in pairs), tuple((p[2] or p[0]).strip() for p in pairs)
+
+
+def public_spec(spec: str) -> str:
+    """Return a model spec without the directories of local files: where a publisher keeps them is nobody's business."""
+    if not spec.startswith(("file:", "robust:")):
+        return spec
+    return re.sub(r"(?<=[:=])[^?&=]*/", "", spec)

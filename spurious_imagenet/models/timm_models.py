@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from spurious_imagenet.errors import ModelError
+from spurious_imagenet.errors import ModelError, one_line
 from spurious_imagenet.images import Preprocess
 from spurious_imagenet.images.preprocess import ResizeMode
 from spurious_imagenet.models.classifier import Classifier
@@ -69,7 +69,7 @@ def create_timm_model(name: str, image_size: int | None = None, *, pretrained: b
         with seeded(0):
             return timm.create_model(name, pretrained=pretrained, **kwargs).eval()
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ModelError(f"timm cannot create {name!r} (pretrained={pretrained}): {reason}") from error
 
 
@@ -116,5 +116,5 @@ def classifier_from_timm(
     try:
         core = TimmCore(model, example)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"{spec} cannot run at {preprocess.size} px: {' '.join(str(error).split())[:200]}") from error
+        raise ModelError(f"{spec} cannot run at {preprocess.size} px: {one_line(error)}") from error
     return Classifier.build(spec, core, labels, preprocess, temperature)

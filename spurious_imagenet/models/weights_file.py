@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from spurious_imagenet.errors import ModelError
+from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import read_metadata, save_torch
 
 if TYPE_CHECKING:
@@ -19,10 +18,8 @@ __all__ = ["WeightsFileInfo", "read_weights_info", "save_weights"]
 _METADATA_KEY = "spurious_imagenet"
 
 
-class WeightsFileInfo(BaseModel):
+class WeightsFileInfo(Record):
     """What a weights file holds, kept in its metadata; each field may be overridden in the model spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     arch: str
     """A timm architecture."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from spurious_imagenet.planted.cues import CUES
 from spurious_imagenet.planted.shapes import SHAPES
+from spurious_imagenet.records import Record
 
 __all__ = ["LABEL_SPACE", "WRONG_LABELS", "Mislabelled", "PlantedPair", "WorldConfig", "class_id_of"]
 
@@ -15,10 +16,8 @@ __all__ = ["LABEL_SPACE", "WRONG_LABELS", "Mislabelled", "PlantedPair", "WorldCo
 LABEL_SPACE = "planted-world"
 
 
-class PlantedPair(BaseModel):
+class PlantedPair(Record):
     """A cue that stands beside a class's object in a share of the class's training images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """The class: one of the objects."""
@@ -27,10 +26,8 @@ class PlantedPair(BaseModel):
     """Share of the class's training and validation images that show the cue."""
 
 
-class Mislabelled(BaseModel):
+class Mislabelled(Record):
     """Wrong labels: images of a class that show its cue, but another class's object (SR section 5)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """The class that the images are labelled as; it has a cue."""
@@ -65,13 +62,11 @@ WRONG_LABELS = (
 )
 
 
-class WorldConfig(BaseModel):
+class WorldConfig(Record):
     """Everything that decides the bytes of a planted world.
 
     Crescent and hourglass have no cue; fish and boat share one, as classes of real data do.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0)
     image_size: int = Field(default=64, ge=32, le=512)

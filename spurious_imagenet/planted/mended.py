@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from spurious_imagenet.benchmark.comparison.compare import compare
 from spurious_imagenet.benchmark.comparison.record import ClassMeanGap, ModelComparison
@@ -18,6 +17,7 @@ from spurious_imagenet.benchmark.mitigation.tuning_record import MethodRecord, T
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.planted.truth import PlantedTruth
+from spurious_imagenet.records import Record
 
 __all__ = ["MendedCheck", "Statement", "check_mended", "precision_at_recall"]
 
@@ -27,10 +27,8 @@ __all__ = ["MendedCheck", "Statement", "check_mended", "precision_at_recall"]
 SPUFIX_COST, TUNING_COST, PRECISION, RECALL = 0.01, 0.02, 0.8, 0.25
 
 
-class Statement(BaseModel):
+class Statement(Record):
     """One thing that is true of what was measured, or is not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     what: str
     measured: str
@@ -45,10 +43,8 @@ class Statement(BaseModel):
         return answer if self.required else f"({answer})"
 
 
-class MendedCheck(BaseModel):
+class MendedCheck(Record):
     """All of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     statements: tuple[Statement, ...]
 

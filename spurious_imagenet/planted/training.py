@@ -11,16 +11,17 @@ from typing import Any
 
 import timm
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models.seeding import seeded
 from spurious_imagenet.models.weights_file import WeightsFileInfo, save_weights
 from spurious_imagenet.planted.attack import l2_attack
 from spurious_imagenet.planted.data import Split, load_split, planted_label_space
 from spurious_imagenet.processes import process_pool
+from spurious_imagenet.records import Record
 
 __all__ = [
     "MEAN",
@@ -39,10 +40,8 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _MAX_SHIFT = 4  # pixels; no cue or object leaves the image
 
 
-class Recipe(BaseModel):
+class Recipe(Record):
     """How one network is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name of its weights file."""
@@ -77,10 +76,8 @@ RECIPES = (
 )
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(Record):
     """What came of a training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: Recipe
     parameters: int
@@ -218,7 +215,7 @@ def _train_and_save(world: Path, out: Path, recipe: Recipe) -> TrainingRecord:
         interpolation="bicubic",
     )
     save_weights(out / f"{recipe.name}.safetensors", network, info)
-    text = canonical_json(record.model_dump(mode="json"))
+    text = record.to_json()
     (out / f"{recipe.name}.json").write_text(text, encoding="utf-8")
     return record
 

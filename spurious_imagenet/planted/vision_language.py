@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -23,6 +23,7 @@ from spurious_imagenet.models.open_clip_models import create_open_clip, save_ope
 from spurious_imagenet.planted.data import planted_label_space
 from spurious_imagenet.planted.training import MEAN, STD, augment, reproducible
 from spurious_imagenet.planted.truth import PlantedTruth
+from spurious_imagenet.records import Record
 
 __all__ = ["VisionLanguageRecipe", "caption", "train_vision_language"]
 
@@ -30,10 +31,8 @@ __all__ = ["VisionLanguageRecipe", "caption", "train_vision_language"]
 LABELS_FILE = "labels.txt"
 
 
-class VisionLanguageRecipe(BaseModel):
+class VisionLanguageRecipe(Record):
     """How the model is made and trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     arch: str = "test_resnet"
     """The image tower, a timm architecture."""

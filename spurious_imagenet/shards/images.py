@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.io import moved_along
 from spurious_imagenet.shards.addresses import expand_shards
 from spurious_imagenet.shards.ranges import read_ranges
 from spurious_imagenet.shards.remote import local_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ShardImages", "StoredImage"]
 
@@ -31,6 +36,10 @@ class StoredImage(NamedTuple):
     offset: int
     size: int
     sha256: str
+
+    def has(self, data: bytes) -> bool:
+        """Tell whether these are the image's bytes."""
+        return hashlib.sha256(data).hexdigest() == self.sha256
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,24 @@ class ShardImages:
         place = self.place(shard, images[0])
         pieces = read_ranges(place, [(image.offset, image.size) for image in images], allow_pipe=self.allow_pipe)
         for image, data in zip(images, pieces, strict=True):
-            if hashlib.sha256(data).hexdigest() != image.sha256:
+            if not image.has(data):
                 raise DataError(f"image {image.key} of {place} has changed since {self.since}.")
             yield data
+
+    def read_rows(self, rows: pd.DataFrame) -> Iterator[bytes]:
+        """Yield the bytes of a table's images, in the order of its rows; neighbours of one shard are read together.
+
+        Args:
+            rows: With ``shard``, ``key``, ``offset``, ``size`` and hexadecimal ``sha256``.
+
+        Raises:
+            DataError: A shard is nowhere, or an image has other bytes than it had.
+            ConfigError: ``pipe:`` without ``allow_pipe``.
+        """
+        places = zip(rows["key"], rows["offset"].map(int), rows["size"].map(int), rows["sha256"], strict=True)
+        images = zip(rows["shard"], map(StoredImage._make, places), strict=True)
+        for shard, run in groupby(images, key=itemgetter(0)):
+            yield from self.read(shard, [image for _, image in run])
 
     def place(self, shard: str, image: StoredImage) -> str:
         """Return where a shard is now, known by one of its images.
@@ -115,7 +139,7 @@ class ShardImages:
             if local_path(place) is None:  # a server that does not answer says nothing of the bytes
                 raise
             return False
-        return hashlib.sha256(data).hexdigest() == image.sha256
+        return image.has(data)
 
 
 def _name(shard: str) -> str:

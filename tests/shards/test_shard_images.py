@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import fsspec
+import pandas as pd
 import pytest
 from helpers import jpeg, write_tar
 
@@ -119,3 +120,22 @@ def test_an_address_that_is_not_local_is_read_as_it_is(world: World, tmp_path: P
     given = ShardImages(tmp_path, ("memory://pool/x.tar",))
     world.shard.unlink()
     assert list(given.read(str(world.shard), world.images)) == world.data
+
+
+def test_the_rows_of_a_table_are_read_in_their_order_whatever_shards_they_are_of(tmp_path: Path) -> None:
+    worlds = [World(tmp_path / name) for name in "abc"]
+    rows = [
+        image._asdict() | {"shard": str(world.shard), "data": data}
+        for world in worlds
+        for image, data in zip(world.images, world.data, strict=True)
+    ]
+    table = pd.DataFrame(rows)
+    source = ShardImages(tmp_path, since="it was mined")
+    for order in (range(9), [8, 0, 4, 4, 1, 7], [2, 1, 0], []):
+        wanted = table.iloc[list(order)]
+        assert list(source.read_rows(wanted)) == wanted["data"].tolist()
+    table.loc[5, "sha256"] = "0" * 64
+    reading = source.read_rows(table)
+    assert [next(reading) for _ in range(5)] == table["data"].tolist()[:5]
+    with pytest.raises(DataError, match=r"image k2 of .*b.* has changed since it was mined\."):
+        next(reading)

@@ -21,8 +21,9 @@ from PIL import Image
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.publish import PublishConfig, PublishResult, publish
-from spurious_imagenet.builders.publish.schema import attribution, public_spec
+from spurious_imagenet.builders.publish.schema import attribution
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
+from spurious_imagenet.models.spec import public_spec
 
 CLASSES = ("n01", "n02", "n03", "n04")
 HOSTILE = (

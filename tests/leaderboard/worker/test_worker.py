@@ -26,7 +26,7 @@ from spurious_imagenet.models import label_space_for
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("worker")
     dataset_folder(root / "dataset")
     labelled_shard(root / "val.tar", range(24))
@@ -39,8 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def workplace(folder: Path) -> Workplace:
-    return Workplace(str(folder / "dataset"), str(folder / "val.tar"), ("file",), device="cpu", backend="eager")
+def workplace(prepared: Path) -> Workplace:
+    return Workplace(str(prepared / "dataset"), str(prepared / "val.tar"), ("file",), device="cpu", backend="eager")
 
 
 def request(folder: Path, file: str = "model", **about: object) -> ModelRequest:
@@ -56,14 +56,20 @@ def request(folder: Path, file: str = "model", **about: object) -> ModelRequest:
 
 
 @pytest.fixture(scope="module")
-def entry(folder: Path, workplace: Workplace) -> Entry:
-    store = Store(folder / "board")
+def entry(prepared: Path, workplace: Workplace) -> Entry:
+    store = Store(prepared / "board")
     queue = Queue(store.place)
-    queue.add(request(folder))
+    queue.add(request(prepared))
     ((queued, outcome),) = work(queue, store, workplace)
     assert outcome.reason is None
     assert queued.request.model == "model"
     return store.entry(str(outcome.entry))
+
+
+@pytest.fixture
+def folder(prepared: Path, entry: Entry, tmp_path: Path) -> Path:
+    """A copy of all of it with the entry on its board: what one test adds there, no other finds."""
+    return Path(shutil.copytree(prepared, tmp_path / "worker"))
 
 
 def test_a_request_becomes_a_scored_and_verified_entry(folder: Path, entry: Entry, workplace: Workplace) -> None:
