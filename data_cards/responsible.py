@@ -132,7 +132,8 @@ def _spurious(manifest: DatasetManifest, review: Mapping[str, Any] | None, sourc
     ) if review else ()  # fmt: skip
     biases = [
         f"The images were chosen by {models} models: they mislead these models by construction, and models that are "
-        "related to them (same weights, architecture or training) more than others. Comparisons should mark such models.",
+        "related to them (same weights, architecture or training) more than others. Comparisons should mark such "
+        "models.",
         "Cues are components of one model's features. A cue that this model does not use is not here, however many "
         "others use it.",
     ]

@@ -20,6 +20,7 @@ __all__ = [
     "atomic_directory",
     "atomic_path",
     "canonical_json",
+    "files_sha256",
     "is_unused",
     "moved_along",
     "remove_leftovers",
@@ -39,6 +40,11 @@ def sha256_file(path: str | Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes, read in blocks."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_sha256(folder: str | Path) -> dict[str, str]:
+    """Return the hexadecimal SHA-256 of each file directly in a folder, by its name."""
+    return {path.name: sha256_file(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
 
 
 def _sync(path: Path) -> None:

@@ -94,7 +94,7 @@ def _with_counts(spufix: Spufix, store: FeatureStore, classifier: Classifier) ->
     counts = []
     for column, class_id in enumerate(class_ids):
         images = index.images(class_id)
-        removed = spufix.removed(index.features(images, store.config.feature_dim))[:, column]
+        removed = spufix.removed(index.features(images))[:, column]
         changed = int(np.count_nonzero(removed))
         counts.append(
             SpufixClass(class_id=class_id, images=len(images), without_alpha=0, without_features=0, changed=changed)
@@ -197,7 +197,7 @@ def _class_fit(
     without_alpha, without_features = len(images) - len(used), len(row_of) - len(np.unique(rows))
     _check_counts(one.class_id, len(used), without_alpha, without_features, config, store)
     weight = weight.astype(np.float64)
-    psi = index.features(used, len(weight)).astype(np.float64) * weight
+    psi = index.features(used).astype(np.float64) * weight
     mean = psi.mean(axis=0)
     psi -= mean
     alpha = one.alpha[rows].astype(np.float64)

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, one_line
-from spurious_imagenet.features.labelled import Indices, StoredImages
+from spurious_imagenet.features.labelled import Indices, LabelledFeatures
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.io import atomic_path
 
@@ -46,8 +45,8 @@ class ClassAlphas:
     alpha: NDArray[np.float32]
 
 
-class ImagesByClassId(StoredImages):
-    """The images of some classes of a store.
+class ImagesByClassId(LabelledFeatures):
+    """The images of some classes of a store, with the hashes of their files.
 
     Args:
         store: The store; its rows' class ids decide, whatever label space its model has.
@@ -55,15 +54,8 @@ class ImagesByClassId(StoredImages):
     """
 
     def __init__(self, store: FeatureStore, class_ids: Sequence[str]) -> None:
-        super().__init__(store)
-        self._code = {class_id: code for code, class_id in enumerate(class_ids)}
-        wanted = pa.array(list(self._code), pa.string())
-        columns = [part.rows(["class_id"]).column("class_id") for part in self.parts]
-        found = [pc.fill_null(pc.index_in(column, wanted), -1).to_numpy() for column in columns]
-        codes = np.concatenate([np.empty(0, np.int32), *found])
-        self._order = np.argsort(codes, kind="stable")
-        self._bounds = np.searchsorted(codes[self._order], np.arange(len(wanted) + 1))
-        used = np.sort(self._order[self._bounds[0] :])
+        super().__init__(store, class_ids=class_ids)
+        used = np.flatnonzero(self.label >= 0)
         # Each part's rows are read once, here: a class is spread over all parts.
         self._digests: dict[int, bytes] = {}
         for part, place, rows in self.by_part(used):
@@ -71,11 +63,6 @@ class ImagesByClassId(StoredImages):
             if None in digests:
                 raise DataError(f"part {part.path.name} has an image without its SHA-256: images are matched by it.")
             self._digests.update(zip(used[place].tolist(), digests, strict=True))
-
-    def images(self, class_id: str) -> Indices:
-        """Return the ids of a class's images, ascending."""
-        code = self._code[class_id]
-        return self._order[self._bounds[code] : self._bounds[code + 1]]
 
     def digests(self, images: Indices) -> list[bytes]:
         """Return the hashes of the image files of some of the classes' images."""
@@ -104,7 +91,7 @@ def alphas_of_store(bank: ConceptBank, store: FeatureStore) -> Iterator[ClassAlp
         images = index.images(class_id)
         if not len(images):
             raise DataError(f"{store.path} has no images of class {class_id!r}: expected its training images.")
-        alpha = rows.score(index.features(images, rows.info.feature_dim))
+        alpha = rows.score(index.features(images))
         digests = index.digests(images)
         # The same file may be there twice; its α is the same.
         first = {digest: i for i, digest in reversed(list(enumerate(digests)))}

@@ -14,7 +14,7 @@ from spurious_imagenet.benchmark.metrics.gaps import extremes
 from spurious_imagenet.benchmark.mitigation.tuning_record import Method
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError, UndefinedMetricError
-from spurious_imagenet.features.labelled import Indices, StoredImages
+from spurious_imagenet.features.labelled import Indices, LabelledFeatures
 from spurious_imagenet.features.store import FeaturePart, FeatureStore
 
 __all__ = [
@@ -39,14 +39,14 @@ _K, _SMALLEST_K = 10, 5
 _REPLAY = 1 << 20  # keeps the draws of replayed classes apart from those of tuned ones
 
 
-class _Labelled(StoredImages):
+class _Labelled:
     """The images of a store that have a label, ordered by class and hash: nothing depends on where they lie."""
 
     def __init__(self, store: FeatureStore) -> None:
-        super().__init__(store)
-        self.dim = store.config.feature_dim
+        parts = store.parts
+        rows = pd.concat([_rows(part) for part in parts], ignore_index=True) if parts else _EMPTY.copy()
         self.where = str(store.path)
-        rows = pd.concat([_rows(part) for part in self.parts], ignore_index=True) if self.parts else _EMPTY.copy()
+        self._stored = LabelledFeatures(store, class_ids=store.config.class_ids, label=rows["label"].to_numpy())
         rows["image"] = np.arange(len(rows), dtype=np.int64)
         rows = rows[rows["label"] >= 0]
         if rows.empty:
@@ -87,9 +87,7 @@ class _Labelled(StoredImages):
 
     def features_of(self, rows: Indices) -> NDArray[np.float16]:
         """Read the (n, D) features of rows of ``table``, in the order given."""
-        images = self.table["image"].to_numpy()[rows]
-        wanted, inverse = np.unique(images, return_inverse=True)
-        return self.features(wanted, self.dim)[inverse]
+        return self._stored.features_in_order(self.table["image"].to_numpy()[rows])
 
 
 class TrainingImages(_Labelled):

@@ -36,7 +36,7 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.features.labelled import TrainingIndex
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits, Preprocess
-from spurious_imagenet.io import atomic_path, sha256_file
+from spurious_imagenet.io import atomic_path, files_sha256, sha256_file
 from spurious_imagenet.models import Classifier, load_classifier, moved_spec
 from spurious_imagenet.models.devices import pick_device
 from spurious_imagenet.runs import RunFolder
@@ -147,7 +147,7 @@ def _identity(config: BoardsConfig, store: FeatureStore) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "settings": config.model_dump(mode="json", include={"components", "concepts", "attack_steps"}),
-        "bank_sha256": ConceptBank.file_hashes(config.bank),
+        "bank_sha256": files_sha256(config.bank),
         "features_sha256": store.sha256,
         "npfv_sha256": sha256_file(Path(config.npfv) / "config.json") if config.npfv else None,
     }
@@ -160,7 +160,7 @@ def _gatherer(config: BoardsConfig, bank: ConceptBank, store: FeatureStore, npfv
     classifier = _classifier(config.model or moved_spec(bank.info.model, config.bank), store, preprocess)
     return Gatherer(
         bank,
-        TrainingIndex(store, len(store.config.class_ids)),
+        TrainingIndex(store),
         preprocess,
         DecodeLimits.model_validate(store.config.preprocess.get("limits", {})),
         classifier.labels.class_names,

@@ -116,7 +116,7 @@ class Gatherer:
         images = self._index.images(class_index)
         if not len(images):
             raise DataError(f"the store has no image of class {bank.table['class_id'].iloc[0]}, which has concepts.")
-        scores = bank.score(self._index.features(images, bank.info.feature_dim))
+        scores = bank.score(self._index.features(images))
         shown = [extremes(column, _SHOWN) for column in scores.T]
         references = evenly(images, _REFERENCES)
         needed = np.unique(np.concatenate([references, *(images[both] for pair in shown for both in pair)]))

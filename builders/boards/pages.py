@@ -1,4 +1,4 @@
-"""The pages: a card per board, a page per class, one table of all classes. They load nothing but pictures beside them."""
+"""The pages: a card per board, a page per class, one table of all. They load nothing but pictures beside them."""
 
 from __future__ import annotations
 

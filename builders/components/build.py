@@ -103,7 +103,7 @@ def build_bank(
     """
     check_store(store, head, labels, weights_sha256)
     labels_of_store([store]).check(max_label_problems)
-    index = TrainingIndex(store, len(labels))
+    index = TrainingIndex(store)
     wanted = index.present if config.classes is None else sorted({labels.index(c) for c in config.classes})
     # Room for all rows at once, since joining the classes' arrays would need twice the bank; pages come when written.
     room = len(wanted) * (min(config.top, head.feature_dim) + 1)
@@ -146,7 +146,7 @@ def _class_concepts(
     images = index.images(class_index)
     if len(images) < 2:
         return None
-    features = index.features(images, head.feature_dim).astype(np.float64)
+    features = index.features(images).astype(np.float64)
     weight = head.weight[class_index]
     npca = class_npca(features, weight, config.top)
     if not npca.rank:

@@ -100,7 +100,7 @@ def build_neuron_bank(
     """
     check_store(store, head, labels, weights_sha256)
     labels_of_store([store]).check(max_label_problems)
-    index = TrainingIndex(store, len(labels), predicted=config.images == "predicted")
+    index = TrainingIndex(store, predicted=config.images == "predicted")
     wanted = _wanted(index, labels, store, config)
     tables: list[pd.DataFrame] = []
     top_images: list[Indices] = []
@@ -108,7 +108,7 @@ def build_neuron_bank(
     for done, k in enumerate(wanted, start=1):
         images = index.images(k)
         if len(images):
-            table, best = _class_neurons(index.features(images, head.feature_dim), head.weight[k], config)
+            table, best = _class_neurons(index.features(images), head.weight[k], config)
             tables.append(table.assign(class_index=k, class_id=labels.class_ids[k], class_name=labels.class_names[k]))
             top_images += list(images[best])
         else:
@@ -129,7 +129,7 @@ def _wanted(index: TrainingIndex, labels: LabelSpace, store: FeatureStore, confi
         return sorted({labels.index(c) for c in config.classes})
     if config.images == "all":
         return index.present
-    return TrainingIndex(store, len(labels)).present  # a class whose images are all taken for others is a reject
+    return TrainingIndex(store).present  # a class whose images are all taken for others is a reject
 
 
 def _class_neurons(

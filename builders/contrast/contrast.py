@@ -69,7 +69,7 @@ def contrast(
         bank.check_features(store.config.weights_sha256, store.config.sha256, str(store.path))
     banks = _first(npca, "npca", config.top), _first(neurons, "neuron", config.top)
     cues = [found_cues(bank, pool, truth) for bank in banks] if truth and pool else [None, None]
-    index = TrainingIndex(store, len(store.config.class_ids))
+    index = TrainingIndex(store)
     refused: dict[str, str] = {}
     classes = []
     wanted = sorted({*banks[0].table["class_index"].tolist(), *banks[1].table["class_index"].tolist()})
@@ -122,7 +122,7 @@ def _class_contrast(
             f"the banks have {counts[0]} components and {counts[1]} neurons of the class: expected {config.top} of "
             "both kinds."
         )
-    features = index.features(index.images(class_index), store.config.feature_dim)
+    features = index.features(index.images(class_index))
     tops = [top_images(bank.score(features), config.top_images) for bank in (npca, neurons)]
     diversity = [Diversity(overlap=mean_pairwise(shared_images(t, t)), distinct=distinct_share(t)) for t in tops]
     shared = shared_images(tops[0], tops[1])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.features.labelled import StoredImages
+from spurious_imagenet.features.labelled import LabelledFeatures
 from spurious_imagenet.features.repeats import each_once, image_codes
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.head import LinearHead
@@ -39,9 +39,8 @@ def head_accuracy(head: LinearHead, class_ids: tuple[str, ...], store: FeatureSt
     Raises:
         DataError: The store has no image of these classes.
     """
-    images, place = StoredImages(store), {class_id: k for k, class_id in enumerate(class_ids)}
-    names = [n for part in images.parts for n in part.rows(["class_id"]).column("class_id").to_pylist()]
-    label = np.array([place.get(n, -1) for n in names], np.int64)
+    images = LabelledFeatures(store, class_ids=class_ids)
+    label = images.label
     known = each_once(np.flatnonzero(label >= 0), image_codes(images.parts), label)
     if not len(known):
         raise DataError(f"{store.path} has no image of the head's {len(class_ids)} classes: expected some.")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -17,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
-from spurious_imagenet.features.labelled import Indices, StoredImages
+from spurious_imagenet.features.labelled import Indices, LabelledFeatures
 from spurious_imagenet.features.repeats import each_once, image_codes
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.head import LinearHead
@@ -73,22 +72,13 @@ class HeadFit:
     holdout_accuracy: float | None = None
 
 
-class _Labelled(StoredImages):
+class _Labelled(LabelledFeatures):
     """The images of a store with the class ids that their rows carry, whatever the encoder's own classes are."""
 
     def __init__(self, store: FeatureStore) -> None:
         super().__init__(store)
-        self.dim = store.config.feature_dim
-        columns = [pc.fill_null(part.rows(["class_id"]).column("class_id"), "") for part in self.parts]
-        names = np.concatenate([np.empty(0, object), *(c.to_numpy() for c in columns)]).astype(str)
-        self.ids: Indices = np.flatnonzero(names != "")
-        found, label = np.unique(names[self.ids], return_inverse=True)
-        self.class_ids = tuple(map(str, found))
         self.codes = image_codes(self.parts)
-        self._labelled = len(self.ids)
-        self.label = np.full(len(names), -1, np.int64)
-        self.label[self.ids] = label
-        self.ids = each_once(self.ids, self.codes, self.label)
+        self.ids: Indices = each_once(np.flatnonzero(self.label >= 0), self.codes, self.label)
         if len(self.class_ids) < 2:
             raise DataError(
                 f"{store.path} has labelled images of {len(self.class_ids)} classes: a head needs at least 2 (shards "
@@ -97,17 +87,14 @@ class _Labelled(StoredImages):
 
     def fitted(self, head: LinearHead, penalty: float | None = None, accuracy: float | None = None) -> HeadFit:
         """Say what a head was fitted to."""
-        unlabelled, repeated = len(self) - self._labelled, self._labelled - len(self.ids)
-        return HeadFit(head, self.class_ids, len(self.ids), unlabelled, repeated, penalty, accuracy)
+        repeated = len(self) - self.unlabelled - len(self.ids)
+        return HeadFit(head, self.class_ids, len(self.ids), self.unlabelled, repeated, penalty, accuracy)
 
     def blocks(self, ids: Indices) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (n, D) float32 features and (n,) labels of images, in the order of the ids given."""
         rows = max(1, _BLOCK_BYTES // (2 * self.dim))
         for chunk in np.split(ids, range(rows, len(ids), rows)):
-            order = np.argsort(chunk)
-            features = np.empty((len(chunk), self.dim), np.float16)
-            features[order] = self.features(chunk[order], self.dim)
-            yield torch.from_numpy(features).float(), torch.from_numpy(self.label[chunk])
+            yield torch.from_numpy(self.features_in_order(chunk)).float(), torch.from_numpy(self.label[chunk])
 
 
 def fit_head(

@@ -36,7 +36,7 @@ from spurious_imagenet.engine import Engine, LocalEngine
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits
-from spurious_imagenet.io import atomic_path, remove_leftovers, sha256_file, write_json
+from spurious_imagenet.io import atomic_path, files_sha256, remove_leftovers, sha256_file, write_json
 from spurious_imagenet.runs import RunFolder
 
 __all__ = ["MineResult", "mine"]
@@ -147,7 +147,7 @@ def _identity(config: MineConfig, store: FeatureStore) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "settings": settings,
-        "bank_sha256": ConceptBank.file_hashes(config.bank),
+        "bank_sha256": files_sha256(config.bank),
         "pool_sha256": store.sha256,
         "scorer": store.config.model,
         "scorer_weights_sha256": store.config.weights_sha256,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from spurious_imagenet.errors import DataError
-from spurious_imagenet.features.labelled import Indices, StoredImages
-from spurious_imagenet.features.store import FeaturePart, FeatureStore
+from spurious_imagenet.features.labelled import Indices, LabelledFeatures
+from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["ClassImages", "SplitImages"]
 
 _MAX_BATCH_BYTES = 256 << 20
-_COLUMNS = ("key", "sha256", "class_id")
+_COLUMNS = ("key", "sha256")
 
 
 class ClassImages(NamedTuple):
@@ -37,7 +35,7 @@ class ClassImages(NamedTuple):
     repeated: int
 
 
-class SplitImages(StoredImages):
+class SplitImages(LabelledFeatures):
     """The images of a split by class; memory holds their rows, and the features of a few classes at a time.
 
     Args:
@@ -48,22 +46,14 @@ class SplitImages(StoredImages):
     """
 
     def __init__(self, stores: Sequence[FeatureStore]) -> None:
-        self.parts: tuple[FeaturePart, ...] = tuple(part for store in stores for part in store.parts)
-        self.starts = np.cumsum([0, *(len(part) for part in self.parts)], dtype=np.int64)
-        self._dim = stores[0].config.feature_dim
-        what = ", ".join(str(store.path) for store in stores)
+        super().__init__(*stores)
         if not self.parts:
-            raise DataError(f"{what} holds no images.")
+            raise DataError(f"{self.where} holds no images.")
         self._rows = pa.concat_tables([part.rows(_COLUMNS) for part in self.parts])
         if self._rows.column("sha256").null_count:
-            raise DataError(f"{what} holds images without a SHA-256: expected stores by `spurious features`.")
-        codes, classes = pd.factorize(self._rows.column("class_id").to_pandas(), sort=True)
-        self.class_ids: list[str] = classes.tolist()
-        self.unlabelled = int((codes == -1).sum())
-        if not len(self.class_ids):
-            raise DataError(f"none of the {len(self)} images of {what} has a class: expected labelled images.")
-        self._order = np.argsort(codes, kind="stable")
-        self._bounds = np.searchsorted(codes[self._order], np.arange(len(self.class_ids) + 1))
+            raise DataError(f"{self.where} holds images without a SHA-256: expected stores by `spurious features`.")
+        if not self.class_ids:
+            raise DataError(f"none of the {len(self)} images of {self.where} has a class: expected labelled images.")
 
     def of_classes(self, class_ids: Sequence[str]) -> Iterator[ClassImages]:
         """Read the images of some of ``class_ids``, one class after another.
@@ -72,10 +62,10 @@ class SplitImages(StoredImages):
             DataError: A feature is NaN or infinite.
         """
         for batch in self._batches(class_ids):
-            ids = np.sort(np.concatenate([self._ids(class_id) for class_id in batch]))
-            features = self.features(ids, self._dim)
+            ids = np.sort(np.concatenate([self.images(class_id) for class_id in batch]))
+            features = self.features(ids)
             for class_id in batch:
-                own = self._ids(class_id)
+                own = self.images(class_id)
                 yield self._of_class(own, features[np.searchsorted(ids, own)])
 
     def _batches(self, class_ids: Sequence[str]) -> Iterator[list[str]]:
@@ -83,7 +73,7 @@ class SplitImages(StoredImages):
         batch: list[str] = []
         held = 0
         for class_id in class_ids:
-            size = len(self._ids(class_id)) * self._dim * np.dtype(np.float16).itemsize
+            size = len(self.images(class_id)) * self.dim * np.dtype(np.float16).itemsize
             if batch and held + size > _MAX_BATCH_BYTES:
                 yield batch
                 batch, held = [], 0
@@ -101,7 +91,3 @@ class SplitImages(StoredImages):
         return ClassImages(
             [names[i] for i in kept], [hashes[i] for i in kept], features[kept], repeated=len(ids) - len(kept)
         )
-
-    def _ids(self, class_id: str) -> Indices:
-        code = bisect_left(self.class_ids, class_id)
-        return self._order[self._bounds[code] : self._bounds[code + 1]]

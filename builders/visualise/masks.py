@@ -189,7 +189,7 @@ class _Writer:
     def __init__(self, store: FeatureStore, classifier: Classifier, config: MasksConfig, source: ShardImages) -> None:
         self.store, self.classifier, self.config, self.source = store, classifier, config, source
         self.maps = ActivationMaps(classifier)
-        self.index = TrainingIndex(store, len(store.config.class_ids))
+        self.index = TrainingIndex(store)
         self.limits = DecodeLimits.model_validate(store.config.preprocess.get("limits", {}))
 
     def plan(self, bank: ConceptBank, class_index: int) -> _ClassPlan:
@@ -197,7 +197,7 @@ class _Writer:
         ids = self.index.images(class_index)
         if not len(ids):
             raise DataError(f"{self.store.path} has no images of class {bank.table['class_id'][0]}: expected some.")
-        scores = bank.score(self.index.features(ids, self.store.config.feature_dim))
+        scores = bank.score(self.index.features(ids))
         count = max(1, math.ceil(self.config.share * len(ids) - 1e-9))
         best = np.argsort(-scores, axis=0, kind="stable")[:count].T
         wanted = np.unique(best)

@@ -114,7 +114,9 @@ def _number(
 def _remarks(board: VersionBoard, entry_id: str, score: Score) -> list[str]:
     found = []
     if score.related:
-        found.append(f"Related to models that chose the images, which were picked against such models: {kin_words(score)}.")
+        found.append(
+            f"Related to models that chose the images, which were picked against such models: {kin_words(score)}."
+        )
     if same := board.alike.get(entry_id):
         found.append(f"Its predictions equal those of {_named(board, same)} on every image.")
     return found

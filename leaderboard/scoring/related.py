@@ -17,7 +17,7 @@ def relations(info: SubmissionInfo, version: BenchmarkVersion) -> tuple[Relation
     """Return the models that chose the images and are related to an entry, each with the closest relation.
 
     Images are kept because these models err on them alike; an entry of the same weights, with a mitigation or without,
-    and to a lesser degree one of the same architecture, was selected against. What is not known makes no kinship:
+    and to a lesser degree one of the same architecture, was selected against. What is not known makes no relation:
     neither a miner of unknown architecture nor an entry of an architecture that timm does not have.
     """
     return tuple(_relations(info, version.info.miners))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spurious_imagenet.errors import StoreError, one_line
-from spurious_imagenet.io import atomic_directory, sha256_file
+from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import load_arrays, save_arrays
 
@@ -184,11 +184,6 @@ class ConceptBank:
         digest = hashlib.sha256("\n".join(self.table["concept_id"]).encode())
         digest.update(np.ascontiguousarray(self.directions).tobytes() + self.offsets.tobytes())
         return digest.hexdigest()
-
-    @staticmethod
-    def file_hashes(path: str | Path) -> dict[str, str]:
-        """Return the hash of each file of a saved bank, by its name: verdicts and names count too."""
-        return {p.name: sha256_file(p) for p in sorted(Path(path).iterdir()) if p.is_file()}
 
     def save(self, path: str | Path) -> None:
         """Write the bank as a directory of safetensors, parquet and JSON, whole or not at all."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -19,24 +20,60 @@ from spurious_imagenet.models.labels import LabelSpace, of_classes
 if TYPE_CHECKING:
     from spurious_imagenet.models.classifier import Classifier
 
-__all__ = ["Indices", "StoredImages", "TrainingIndex", "bank_info", "check_made_by", "check_store", "made_of"]
+__all__ = ["Indices", "LabelledFeatures", "TrainingIndex", "bank_info", "check_made_by", "check_store", "made_of"]
 
 Indices = NDArray[np.int64]
 
 
-class StoredImages:
-    """The images of a store; an image's id is its place in the order of (part, row).
+class LabelledFeatures:
+    """The images of one or more stores, by class; an image's id is its place in the order of (store, part, row).
+
+    Only the classes of the images are in memory; features are read for the images that are asked for.
 
     Args:
-        store: The store.
+        stores: Stores of one model, at least one.
+        class_ids: Classes in the order of their numbers; None for all that the rows' class ids name, sorted.
+        label: (N,) number of each image's class, -1 for none; None goes by the rows' class ids, whatever label space
+            the model has.
+
+    Attributes:
+        parts: The stores' parts.
+        starts: (P + 1,) id of the first image of each part, and the number of images.
+        dim: D, of the features.
+        where: What the stores are called in messages.
+        class_ids: Classes in the order of their numbers.
+        label: (N,) number of each image's class, -1 for none.
+        unlabelled: Images of none of the classes.
+        present: Numbers of the classes that have images, ascending.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
-        self.parts: tuple[FeaturePart, ...] = store.parts
+    def __init__(
+        self,
+        *stores: FeatureStore,
+        class_ids: Sequence[str] | None = None,
+        label: NDArray[np.integer[Any]] | None = None,
+    ) -> None:
+        self.parts: tuple[FeaturePart, ...] = tuple(part for store in stores for part in store.parts)
         self.starts = np.cumsum([0, *(len(part) for part in self.parts)], dtype=np.int64)
+        self.dim = stores[0].config.feature_dim
+        self.where = ", ".join(str(store.path) for store in stores)
+        if label is None:
+            class_ids, label = _by_class_id(self.parts, class_ids)
+        self.class_ids: tuple[str, ...] = tuple(class_ids or ())
+        self.label: Indices = label.astype(np.int64, copy=False)
+        self.unlabelled = int(np.count_nonzero(self.label == -1))
+        self._number = {class_id: number for number, class_id in enumerate(self.class_ids)}
+        self._order = np.argsort(self.label, kind="stable")
+        self._bounds = np.searchsorted(self.label[self._order], np.arange(len(self.class_ids) + 1))
+        self.present: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    def images(self, of: int | str) -> Indices:
+        """Return the ids of the images of a class, given by its number or its id, ascending."""
+        number = self._number[of] if isinstance(of, str) else of
+        return self._order[self._bounds[number] : self._bounds[number + 1]]
 
     def by_part(self, images: Indices) -> Iterator[tuple[FeaturePart, slice, Indices]]:
         """Split ascending image ids by part: yield each part, the ids' place among ``images``, and their rows."""
@@ -45,18 +82,25 @@ class StoredImages:
             if last > first:
                 yield part, slice(first, last), images[first:last] - start
 
-    def features(self, images: Indices, dim: int) -> NDArray[np.float16]:
+    def features(self, images: Indices) -> NDArray[np.float16]:
         """Read the (n, D) features of ascending image ids.
 
         Raises:
             DataError: One is NaN or infinite.
         """
-        features = np.empty((len(images), dim), np.float16)
+        features = np.empty((len(images), self.dim), np.float16)
         for part, place, rows in self.by_part(images):
             features[place] = part.features()[rows]
             finite = np.isfinite(features[place]).all(axis=1)
             if not finite.all():
                 raise DataError(f"row {rows[finite.argmin()]} of part {part.path.name} has a NaN or infinite feature.")
+        return features
+
+    def features_in_order(self, images: Indices) -> NDArray[np.float16]:
+        """Read the (n, D) features of image ids in any order, as :meth:`features` does."""
+        order = np.argsort(images)
+        features = np.empty((len(images), self.dim), np.float16)
+        features[order] = self.features(images[order])
         return features
 
     def keys(self, images: list[Indices]) -> list[list[str]]:
@@ -70,37 +114,42 @@ class StoredImages:
         return [found.tolist() for found in np.split(keys[inverse], ends[:-1])]
 
 
-class TrainingIndex(StoredImages):
-    """Which images of a store belong to which class.
+def _by_class_id(
+    parts: Sequence[FeaturePart], class_ids: Sequence[str] | None
+) -> tuple[Sequence[str], NDArray[np.integer[Any]]]:
+    columns = [part.rows(["class_id"]).column("class_id") for part in parts]
+    if class_ids is None:
+        class_ids = sorted({name for column in columns for name in column.unique().to_pylist() if name is not None})
+    wanted = pa.array(class_ids, pa.string())
+    found = [pc.fill_null(pc.index_in(column, wanted), -1).to_numpy() for column in columns]
+    return class_ids, np.concatenate([np.empty(0, np.int32), *found])
+
+
+class TrainingIndex(LabelledFeatures):
+    """The images of a store by the classes of its model, which their labels number.
 
     Args:
         store: The store.
-        num_classes: Labels run from 0 to one less; -1 means none.
         predicted: Count an image to its class only where the model assigns it to that class.
 
     Raises:
         DataError: A label is out of range.
     """
 
-    def __init__(self, store: FeatureStore, num_classes: int, *, predicted: bool = False) -> None:
-        super().__init__(store)
-        labels = [part.rows(["label"]).column("label").fill_null(-1).to_numpy() for part in self.parts]
+    def __init__(self, store: FeatureStore, *, predicted: bool = False) -> None:
+        parts, class_ids = store.parts, store.config.class_ids
+        labels = [part.rows(["label"]).column("label").fill_null(-1).to_numpy() for part in parts]
         label = np.concatenate([np.empty(0, np.int32), *labels])
-        if len(label) and not -1 <= label.min() <= label.max() < num_classes:
+        if len(label) and not -1 <= label.min() <= label.max() < len(class_ids):
             span = f"{label.min()} to {label.max()}"
-            raise DataError(f"{store.path} holds labels from {span}: expected -1 (none) to {num_classes - 1}.")
-        self.unlabelled = int(np.count_nonzero(label == -1))
+            raise DataError(f"{store.path} holds labels from {span}: expected -1 (none) to {len(class_ids) - 1}.")
+        unlabelled = int(np.count_nonzero(label == -1))
         if predicted:
-            assigned = np.concatenate([np.empty(0, np.int32), *map(_assigned_classes, self.parts)])
+            assigned = np.concatenate([np.empty(0, np.int32), *map(_assigned_classes, parts)])
             label = np.where(label == assigned, label, -1)
-        self._order = np.argsort(label, kind="stable")
-        self._bounds = np.searchsorted(label[self._order], np.arange(num_classes + 1))
-        self.left_out = int(self._bounds[0]) - self.unlabelled
-        self.present: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
-
-    def images(self, class_index: int) -> Indices:
-        """Return the ids of a class's images, ascending."""
-        return self._order[self._bounds[class_index] : self._bounds[class_index + 1]]
+        super().__init__(store, class_ids=class_ids, label=label)
+        self.left_out = self.unlabelled - unlabelled
+        self.unlabelled = unlabelled
 
 
 def _assigned_classes(part: FeaturePart) -> NDArray[np.int32]:
@@ -118,7 +167,7 @@ def bank_info(
         feature_dim=store.config.feature_dim,
         feature_config_sha256=store.config.sha256,
         config=config.model_dump(mode="json"),
-        counts={"images": int(index.starts[-1]), "unlabelled_images": index.unlabelled}
+        counts={"images": len(index), "unlabelled_images": index.unlabelled}
         | ({"images_not_predicted_as_their_class": index.left_out} if index.left_out else {}),
         rejects=tuple(rejects),
     )

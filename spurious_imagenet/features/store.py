@@ -119,7 +119,7 @@ class FeatureStore:
 
     @property
     def sha256(self) -> str:
-        """Hash of what the finished parts hold: the features and rows of each, by the part's name."""
+        """Hash of all features and rows, by which a run knows what it was made from."""
         lines = (f"{p.path.name} {p.receipt.features_sha256} {p.receipt.rows_sha256}\n" for p in self.parts)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 

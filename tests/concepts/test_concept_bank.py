@@ -160,15 +160,6 @@ def test_the_hash_is_of_what_the_rows_score() -> None:
     assert len({bank.sha256, *(other.sha256 for other in others)}) == 5
 
 
-def test_the_files_hashes_cover_the_table_too(tmp_path: Path) -> None:
-    bank = a_bank()
-    bank.save(tmp_path / "a")
-    replace(bank, table=bank.table.assign(name="x")).save(tmp_path / "b")
-    a, b = ConceptBank.file_hashes(tmp_path / "a"), ConceptBank.file_hashes(tmp_path / "b")
-    assert list(a) == list(b) == ["bank.json", "directions.safetensors", "table.parquet"]
-    assert [name for name in a if a[name] != b[name]] == ["table.parquet"]
-
-
 def two_kinds() -> ConceptBank:
     """Components of two classes in the order of their variance, with a gap, and neurons by importance."""
     rows = [

@@ -249,7 +249,9 @@ def test_other_weights_of_the_same_name_are_found(world: World, tmp_path: Path) 
     traced = trace_row(row, dataset="W", miners=miners, at_hand=at_hand)
     assert {"alpha", "weights"} <= {link.link for link in traced.wrong}
     named = replace(at_hand, models={"file:z.safetensors": other})
-    with pytest.raises(ModelError, match=r"file:z.safetensors is not one of those .* expected one of file:a.safetensors"):
+    with pytest.raises(
+        ModelError, match=r"file:z.safetensors is not one of those .* expected one of file:a.safetensors"
+    ):
         trace_row(row, dataset="W", miners=miners, at_hand=named)
 
 

@@ -171,12 +171,12 @@ CASES = {
     "large component": (pickled({1: [2048]}), "class 1: component 2048"),
     "component twice": (pickled({1: [3, 3]}), "class 1 lists a component twice"),
     "many components": (pickled({1: list(range(2049))}), "at most 2048 components"),
-    "integers": (npy(struct.pack("<q", 1), "<i8"), "no NumPy file"),
-    "array": (npy(pickle.dumps(np.array([{}])), shape=(1,)), "no NumPy file"),
-    "header": (b"\x93NUMPY\x01\0\x10\0{'descr': __impor", "no NumPy file"),
-    "version": (b"\x93NUMPY\x09\0", "no NumPy file"),
-    "text file": (b"hello world", "no NumPy file"),
-    "nothing": (b"", "no NumPy file"),
+    "integers": (npy(struct.pack("<q", 1), "<i8"), "not a NumPy file"),
+    "array": (npy(pickle.dumps(np.array([{}])), shape=(1,)), "not a NumPy file"),
+    "header": (b"\x93NUMPY\x01\0\x10\0{'descr': __impor", "not a NumPy file"),
+    "version": (b"\x93NUMPY\x09\0", "not a NumPy file"),
+    "text file": (b"hello world", "not a NumPy file"),
+    "nothing": (b"", "not a NumPy file"),
     "large": (npy(b"\0" * (5 << 20)), "bytes: expected at most"),
 }
 

@@ -104,7 +104,10 @@ def test_boards_by_sheet_and_by_single_answers(tmp_path: Path) -> None:
         (("answer", "REVIEW", "--labeler", "ann", "--item", CONCEPTS[0], "--set", "npfv"), "expected QUESTION=ANSWER"),
         (("answer", "REVIEW", "--labeler", "ann", "--item", "nope", "--set", "npfv=yes"), "no item 'nope'"),
         (("answer", "REVIEW", "--labeler", "eve", "--item", CONCEPTS[0], "--set", "npfv=yes"), "no labeler 'eve'"),
-        (("answer", "REVIEW", "--labeler", "ann", "--item", CONCEPTS[0], "--set", "npfv=Yes"), "'Yes' is no answer"),
+        (
+            ("answer", "REVIEW", "--labeler", "ann", "--item", CONCEPTS[0], "--set", "npfv=Yes"),
+            "'Yes' is not an answer",
+        ),
         (("export", "REVIEW", "--labeler", "ann", "--out", "OUT.txt"), "ends in .csv or .jsonl"),
         (("import", "REVIEW", "OUT.csv"), "cannot be read"),
         (("adjudicate", "REVIEW", "--answers", "OUT.csv"), "--who is missing"),

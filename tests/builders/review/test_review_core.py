@@ -73,7 +73,7 @@ def test_only_a_third_person_decides_and_only_where_labelers_differ(tmp_path: Pa
         review.adjudicate(item, "ben", ACCEPT)
     with pytest.raises(DataError, match="answers all of"):
         review.adjudicate(item, "cyn", {"cue": "yes"})
-    with pytest.raises(ConfigError, match="no labeler's name"):
+    with pytest.raises(ConfigError, match="not a labeler's name"):
         review.adjudicate(item, "../cyn", ACCEPT)
     with pytest.raises(DataError, match="is open"):
         review.adjudicate_many("cyn", [(item, ACCEPT), (other, ACCEPT)])
@@ -99,7 +99,7 @@ def test_labelers_judge_their_own_items_only(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no item 'nope'"):
         review.record("ann", "nope", ACCEPT)
     own = review.queue("ann")[0]
-    with pytest.raises(DataError, match="'maybe' is no answer"):
+    with pytest.raises(DataError, match="'maybe' is not an answer"):
         review.record_many("ann", [(own, ACCEPT), (review.queue("ann")[1], {"cue": "maybe"})])
     assert review.verdicts("ann") == {}
 
@@ -139,7 +139,7 @@ def test_pace_leaves_pauses_out(tmp_path: Path) -> None:
     [
         ({"labelers": ["ann", "ann"]}, "labeler 'ann' is named twice"),
         ({"labelers": ["ann", "Ben"]}, "'Ben' is not a labeler's name"),
-        ({"labelers": ["ann", "../x"]}, "no labeler's name"),
+        ({"labelers": ["ann", "../x"]}, "not a labeler's name"),
         ({"labelers": ["ann"]}, "per_item is 2: expected 1 to 1"),
         ({"items": []}, "nothing to review"),
         ({"items": [*image_items(1), *image_items(1)]}, "is there twice"),

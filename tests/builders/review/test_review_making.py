@@ -154,6 +154,8 @@ def test_collected_boards_are_verdicts_on_concepts(tmp_path: Path) -> None:
     two = ConceptVerdicts.load(tmp_path / "v.csv").rows[1]
     assert two.verdict == "core"
     assert [(v.labeler, v.answer) for v in two.votes] == [("ann", "spurious"), ("ben", "core"), ("cyn", "core")]
+    assert [v.role for v in two.votes] == ["labeler", "labeler", "adjudicator"]
+    assert two.votes[2].reason == "adjudication; " + str(two.votes[1].reason)
 
 
 def test_what_cannot_be_reviewed_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -268,7 +268,9 @@ def test_the_style_has_the_colours_of_reports() -> None:
 def test_a_miner_that_is_left_out_is_named_shortly_and_an_empty_column_explained(tmp_path: Path, site: Site) -> None:
     rows = {r["model"]: r for r in table_rows(site.board)}
     kin = site.data.store.scored(entry_named(site, "kin")).score
-    assert rows["kin"]["without_who"] == f"without related models {', '.join(map(short_name, kin.without_related.miners))}"
+    assert (
+        rows["kin"]["without_who"] == f"without related models {', '.join(map(short_name, kin.without_related.miners))}"
+    )
     other = site.data.store.scored(entry_named(site, STRANGE)).score
     lowest = min(other.without_each_miner, key=lambda left: left.spurious_auc)
     assert rows[STRANGE]["without_who"] == f"lowest: without {short_name(lowest.miners[0])}"

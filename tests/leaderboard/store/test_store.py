@@ -200,7 +200,7 @@ def test_files_that_changed_are_left_out_with_the_reason(tmp_path: Path) -> None
         fresh.add(random_submission(VERSION, 3))
     reasons = {Path(b.path).name: b.reason for b in fresh.broken}
     assert reasons.keys() == {p.name for p in (*json_of[:3], *parquet_of[3:5])} | {"notes.json"}
-    assert "no entry" in reasons[json_of[1].name]
+    assert "not an entry" in reasons[json_of[1].name]
     assert reasons[json_of[2].name] == "its predictions file is missing"
 
 
