@@ -122,7 +122,7 @@ def test_flagged_images_are_compared_with_the_wrong_labels(world: Path, tmp_path
     assert _label_noise(truth, flagged(wrong)).holds
     assert not _label_noise(truth, flagged(right[: len(wrong)] + wrong)).holds
     assert not _label_noise(truth, flagged(wrong[: len(wrong) // 4 - 1])).holds
-    with pytest.raises(DataError, match="no table of flagged images"):
+    with pytest.raises(DataError, match="not a table of flagged images"):
         _label_noise(truth, tmp_path / "missing.parquet")
 
 
