@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from spurious_imagenet.benchmark.evaluation.evaluate import evaluate
     from spurious_imagenet.benchmark.evaluation.record import EvalRecord
     from spurious_imagenet.benchmark.mitigation.spufix_module import spufix
@@ -46,6 +47,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("spurious-imagenet")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -15,6 +15,8 @@ from spurious_imagenet.cli.options import (
     Device,
     ImageSize,
     MaxLabelProblems,
+    MaxPixels,
+    MinSide,
     Workers,
     console,
     progress_bar,
@@ -24,6 +26,7 @@ from spurious_imagenet.cli.options import (
 from spurious_imagenet.cli.stores import say_repeats
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
+from spurious_imagenet.images import DecodeLimits
 
 __all__ = ["command"]
 
@@ -48,6 +51,8 @@ def command(
     workers: Workers = None,
     max_reject_fraction: Annotated[float, typer.Option(help="Fail if a larger share is rejected.", min=0, max=1)] = 0.5,
     max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
+    min_side: MinSide = DecodeLimits().min_side,
+    max_pixels: MaxPixels = DecodeLimits().max_pixels,
     salvage: Annotated[bool, typer.Option(help="Score the readable part of damaged tars.")] = False,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
     verify: Annotated[bool, typer.Option(help="Hash finished shards again and compare.")] = False,
@@ -72,6 +77,7 @@ def command(
         salvage=salvage,
         allow_pipe=allow_pipe,
         verify=verify,
+        limits=DecodeLimits(min_side=min_side, max_pixels=max_pixels),
     )
     with progress_bar("shards") as bar:
         task = bar.add_task("features", total=None, note="")

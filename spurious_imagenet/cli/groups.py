@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -21,14 +21,23 @@ class UsageError(SpuriousImagenetError):
 
 
 class CommandGroup(TyperGroup):
-    """Lists its commands with their whole help, in place of as much of it as fits a line."""
+    """Lists its commands with their whole help, in place of as much of it as fits a line.
+
+    Attributes:
+        sections: Title → names of commands; one section of all where it is empty.
+    """
+
+    sections: ClassVar[dict[str, list[str]]] = {}
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands."""
-        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        rows = [(name, (c.help or "").partition("\n\n")[0]) for name, c in found if c is not None and not c.hidden]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        sections = self.sections or {"Commands": self.list_commands(ctx)}
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in sections.items():
+            found = ((name, self.get_command(ctx, name)) for name in names)
+            shown = [(name, (c.help or "").partition("\n\n")[0]) for name, c in found if c is not None and not c.hidden]
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in shown])
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the options before the command's name."""
@@ -47,9 +56,9 @@ class CommandGroup(TyperGroup):
             raise
 
 
-def plain_typer(cls: type[TyperGroup] = CommandGroup, *, group: bool = True) -> typer.Typer:
+def plain_typer(cls: type[TyperGroup] = CommandGroup, *, group: bool = True, completion: bool = False) -> typer.Typer:
     """Make an app whose help is plain text: boxes leave options and words no room at 80 columns."""
-    return typer.Typer(cls=cls, no_args_is_help=group, add_completion=False, rich_markup_mode=None)
+    return typer.Typer(cls=cls, no_args_is_help=group, add_completion=completion, rich_markup_mode=None)
 
 
 def _said_plainly(error: BaseException) -> None:

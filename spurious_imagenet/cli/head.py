@@ -28,6 +28,11 @@ def command(
     recipe: Annotated[
         str, typer.Option(help="logistic: L2-penalised logistic regression; paper: Adam as in SR appendix B.")
     ] = "logistic",
+    holdout: Annotated[
+        float,
+        typer.Option(help="Share of each class's images on which the penalty is chosen; more than 0, less than 1."),
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Which images those are.", min=0)] = 0,
     test: Annotated[Path | None, typer.Option(help="Feature store of other labelled images, to measure on.")] = None,
     device: Device = "auto",
     max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
@@ -37,7 +42,7 @@ def command(
     The classes are those of the shards that the features were made from. To use the head without another pass over the
     images: spurious features --model head:FILE --reuse FEATURES --out NEW.
     """
-    config = validated(HeadConfig, recipe=recipe)
+    config = validated(HeadConfig, recipe=recipe, holdout=holdout, seed=seed)
     store = open_store(features)
     encoder = load_classifier(model, image_size=store.config.preprocess.get("size"))
     if encoder.weights_sha256 != store.config.weights_sha256:

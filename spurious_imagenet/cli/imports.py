@@ -16,9 +16,10 @@ from spurious_imagenet.builders.imports import (
     read_sfe_components,
 )
 from spurious_imagenet.cli.groups import plain_typer
-from spurious_imagenet.cli.options import console, progress_bar, validated
+from spurious_imagenet.cli.options import MaxPixels, MinSide, console, progress_bar, validated
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.concepts import ConceptVerdicts
+from spurious_imagenet.images import DecodeLimits
 
 __all__ = ["app"]
 
@@ -92,9 +93,17 @@ def spurious_imagenet(
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
     name: Annotated[str, typer.Option(help="Title of the dataset.")] = "Spurious ImageNet (official images)",
     max_reject_fraction: Annotated[float, typer.Option(help="Fail if a larger share is rejected.", min=0, max=1)] = 0.5,
+    min_side: MinSide = 8,
+    max_pixels: MaxPixels = 50_000_000,
 ) -> None:
     """Turn the official images of Spurious ImageNet into a dataset that `spurious evaluate` reads."""
-    config = validated(ImagesConfig, source=str(source), name=name, max_reject_fraction=max_reject_fraction)
+    config = validated(
+        ImagesConfig,
+        source=str(source),
+        name=name,
+        max_reject_fraction=max_reject_fraction,
+        decode=DecodeLimits(min_side=min_side, max_pixels=max_pixels),
+    )
     with progress_bar("files") as bar:
         task = bar.add_task("reading", total=None, note="")
         result = import_spurious_images(config, out, progress=lambda done, n: bar.update(task, completed=done, total=n))

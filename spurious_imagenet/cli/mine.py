@@ -27,7 +27,9 @@ def command(
     min_agree: Annotated[int, typer.Option(help="Votes needed, the scoring model's included.", min=1)] = 2,
     top: Annotated[int, typer.Option(help="Images of highest α looked at for each concept.", min=1)] = 625,
     keep: Annotated[int, typer.Option(help="Images kept for each concept.", min=1)] = 75,
-    components: Annotated[int, typer.Option(help="Mine the first so many components of every class.", min=1)] = 10,
+    components: Annotated[
+        str, typer.Option(metavar="N|all", help="Mine the first so many components of every class, or all.")
+    ] = "10",
     concept: Annotated[list[str] | None, typer.Option(help="Mine this concept id only; may be given often.")] = None,
     verdict: Annotated[
         Literal["spurious", "core", "unclear"] | None,
@@ -55,7 +57,7 @@ def command(
         min_agree=min_agree,
         top=top,
         keep=keep,
-        components=components,
+        components=None if components == "all" else components,
         concepts=tuple(concept or ()),
         verdict=verdict,
         near_duplicate_bits=near_duplicate_bits,

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
-from spurious_imagenet.cli.options import ImageSize, MaxLabelProblems, console, progress_bar, say_labels, validated
+from spurious_imagenet.cli.options import (
+    ImageSize,
+    MaxLabelProblems,
+    OnlyClasses,
+    TopImages,
+    console,
+    progress_bar,
+    say_labels,
+    validated,
+)
 from spurious_imagenet.cli.stores import open_store
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS, labels_of_store
 from spurious_imagenet.features.labelled import made_of
@@ -25,11 +34,15 @@ def command(
     images: Annotated[
         str, typer.Option(help="Average over all images of a class, or those the model predicts as it: all, predicted.")
     ] = "all",
+    top_images: TopImages = 20,
+    only: OnlyClasses = None,
     image_size: ImageSize = None,
     max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
 ) -> None:
     """Find the neural features that add most to each class's logit (SR section 3)."""
-    config = validated(NeuronsConfig, top=top, images=images)
+    config = validated(
+        NeuronsConfig, top=top, images=images, top_images=top_images, classes=tuple(only) if only else None
+    )
     store = open_store(features)
     classifier = load_classifier(model, image_size=image_size)
     with progress_bar("classes") as bar:

@@ -16,7 +16,11 @@ __all__ = [
     "Device",
     "ImageSize",
     "MaxLabelProblems",
+    "MaxPixels",
+    "MinSide",
+    "OnlyClasses",
     "ShardsNow",
+    "TopImages",
     "Workers",
     "console",
     "image_counter",
@@ -38,6 +42,12 @@ ShardsNow = Annotated[
     list[str] | None,
     typer.Option("--shards", help="Where the images' shards are now, if they are not where they were; may repeat."),
 ]
+TopImages = Annotated[int, typer.Option(help="Images of highest score to name for each concept.", min=1)]
+OnlyClasses = Annotated[
+    list[str] | None, typer.Option("--class", help="Id of a class to do; all where not given; may repeat.")
+]
+MinSide = Annotated[int, typer.Option(help="Images with a shorter side, in px, are rejects.", min=1)]
+MaxPixels = Annotated[int, typer.Option(help="Images of more pixels are rejects.", min=1)]
 ImageSize = Annotated[int | None, typer.Option(help="Input side in pixels, in place of the model's own.", min=1)]
 
 

@@ -27,6 +27,7 @@ __all__ = ["app"]
 app = plain_typer()
 
 Processes = Annotated[int, typer.Option(help="Processes at work; the outputs do not depend on it.", min=1)]
+PoolImages = Annotated[int | None, typer.Option(help="Images of this kind in the pool, per class or pair.", min=1)]
 
 
 @app.callback()
@@ -46,6 +47,12 @@ def world(
     ] = False,
     train_per_class: Annotated[int | None, typer.Option(help="Training images a class.")] = None,
     val_per_class: Annotated[int | None, typer.Option(help="Validation images a class.")] = None,
+    pool_cue_only: PoolImages = None,
+    pool_cue_other: PoolImages = None,
+    pool_cue_own: PoolImages = None,
+    pool_object_only: PoolImages = None,
+    pool_neither: PoolImages = None,
+    jpeg_quality: Annotated[int | None, typer.Option(help="Of the images, 50 to 100.")] = None,
     wrong_labels: Annotated[
         bool, typer.Option(help="Label 30 % of the images of four classes wrongly: cue of the class, another's object.")
     ] = False,
@@ -57,7 +64,9 @@ def world(
         raise ConfigError(f"{' and '.join(asked)} are sizes of a world: expected one of them.")
     makers = {"--tiny": WorldConfig.tiny, "--small": WorldConfig.small, "--measure": WorldConfig.measuring}
     base = makers[asked[0]]() if asked else WorldConfig()
-    chosen = {"train_per_class": train_per_class, "val_per_class": val_per_class}
+    chosen = {"train_per_class": train_per_class, "val_per_class": val_per_class, "jpeg_quality": jpeg_quality}
+    chosen |= {"pool_cue_only": pool_cue_only, "pool_cue_other": pool_cue_other, "pool_cue_own": pool_cue_own}
+    chosen |= {"pool_object_only": pool_object_only, "pool_neither": pool_neither}
     values = base.model_dump() | {"seed": seed, "image_size": image_size}
     values |= {name: count for name, count in chosen.items() if count is not None}
     config = validated(WorldConfig, **values | {"mislabelled": WRONG_LABELS if wrong_labels else ()})
@@ -96,11 +105,24 @@ def vision_language(
     world: Annotated[Path, typer.Argument(help="A planted world.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
     epochs: Annotated[int, typer.Option(help="Passes over the images.", min=1)] = 5,
+    arch: Annotated[str, typer.Option(help="The image tower, a timm architecture.")] = "test_resnet",
+    embed_dim: Annotated[int, typer.Option(help="Length of an embedding.", min=1)] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam; above 0.")] = 4e-3,
+    batch_size: Annotated[int, typer.Option(help="Images per step.", min=1)] = 128,
+    seed: Annotated[int, typer.Option(help="Of the weights and of the order of images.")] = 0,
 ) -> None:
     """Train a small vision-language model on captions of a planted world, to try text cues without a network."""
     from spurious_imagenet.planted.vision_language import VisionLanguageRecipe, train_vision_language
 
-    recipe = VisionLanguageRecipe(epochs=epochs)
+    recipe = validated(
+        VisionLanguageRecipe,
+        arch=arch,
+        embed_dim=embed_dim,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+    )
     with progress_bar("epochs") as bar:
         task = bar.add_task("training", total=epochs, note="")
         seconds = train_vision_language(world, out, recipe, on_epoch=lambda n: bar.update(task, completed=n))

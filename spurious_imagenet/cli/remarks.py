@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TextIO
 
-__all__ = ["HUSHED", "Hushed", "shown_remarks"]
+from spurious_imagenet.errors import ConfigError
+
+__all__ = ["HUSHED", "Hushed", "show_from", "shown_remarks"]
 
 
 class Hushed(NamedTuple):
@@ -39,6 +41,8 @@ HUSHED = (
 _OWN_HANDLER = ("torch.jit", "torch.onnx")
 
 _SHOWN = logging.WARNING
+_OURS = "spurious_imagenet"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @contextmanager
@@ -46,7 +50,8 @@ def shown_remarks() -> Iterator[None]:
     """Show every remark once, as one line, until the end of the block; leave logging and warnings as they were."""
     lines = _Lines()
     root = logging.getLogger()
-    levels = {logging.getLogger(name): logging.ERROR for name in _OWN_HANDLER} | {root: _SHOWN}
+    levels = {logging.getLogger(name): logging.ERROR for name in _OWN_HANDLER}
+    levels |= {root: _SHOWN, logging.getLogger(_OURS): logging.NOTSET}
     before = {logger: logger.level for logger in levels}
     for logger, level in levels.items():
         logger.setLevel(level)
@@ -63,6 +68,23 @@ def shown_remarks() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def show_from(level: str) -> None:
+    """Show remarks of this project from a level on, until the end of the block of :func:`shown_remarks`.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``; ``error`` hides other libraries' warnings too.
+
+    Raises:
+        ConfigError: It is another word.
+    """
+    if level.upper() not in _LEVELS:
+        raise ConfigError(f"log level {level!r}: expected one of {', '.join(name.lower() for name in _LEVELS)}.")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Lines):
+            handler.setLevel(level.upper())
+            logging.getLogger(_OURS).setLevel(level.upper())
+
+
 class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(_SHOWN)
@@ -77,7 +99,8 @@ class _Lines(logging.Handler):
             text = str(record.msg)
         if not any(re.match(h.source, record.name) and re.match(h.text, text) for h in HUSHED):
             error = record.exc_info[1] if record.exc_info else None
-            self._say(text if error is None else f"{text}: {type(error).__name__}: {error}")
+            said = text if error is None else f"{text}: {type(error).__name__}: {error}"
+            self._say(said, "warning" if record.levelno >= logging.WARNING else record.levelname.lower())
 
     def take_warning(
         self,
@@ -88,13 +111,14 @@ class _Lines(logging.Handler):
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        self._say(str(message))
+        if self.level <= logging.WARNING:
+            self._say(str(message))
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, kind: str = "warning") -> None:
         one_line = " ".join(text.split())
         if one_line and one_line not in self._said:
             self._said.add(one_line)
-            print(f"warning: {one_line}", file=sys.stderr)
+            print(f"{kind}: {one_line}", file=sys.stderr)
 
 
 def _shows_itself(name: str) -> bool:

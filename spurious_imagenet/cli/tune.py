@@ -62,7 +62,10 @@ def command(
         Literal["use", "refuse"], typer.Option(help="What to do with classes of fewer than --per-class images.")
     ] = "use",
     step_size: Annotated[float, typer.Option(help="Most that one step changes a logit of an average image.")] = 2.0,
-    max_steps: Annotated[int, typer.Option(help="Steps at most, of 128 images each.")] = 1500,
+    batch_size: Annotated[int, typer.Option(help="Images per step.", min=1)] = 128,
+    max_steps: Annotated[int, typer.Option(help="Steps at most, of --batch-size images each.")] = 1500,
+    check_every: Annotated[int, typer.Option(help="Steps between two looks at the half that stops.", min=1)] = 10,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of the intervals.", min=2)] = 1000,
     train_split: Annotated[str, typer.Option(help="The rankings' split of training images.")] = "train",
     val_split: Annotated[str, typer.Option(help="The rankings' split of validation images.")] = "val",
     device: Device = "auto",
@@ -90,7 +93,10 @@ def command(
         stop_on_reported=stop_on_reported,
         short_classes=short_classes,
         step_size=step_size,
+        batch_size=batch_size,
         max_steps=max_steps,
+        check_every=check_every,
+        resamples=resamples,
     )
     if not is_unused(out):
         raise StoreError(f"{out} already exists: expected a new or empty directory to write to.")

@@ -100,7 +100,7 @@ def test_every_library_of_an_extra_is_known() -> None:
     optional |= {"open_clip", "krippendorff", "uvicorn", "fastapi", "pymongo"}
     imported = {
         name.partition(".")[0]
-        for folder in ("benchmark", "builders", "leaderboard", "data_cards")
+        for folder in ("spurious_imagenet", "benchmark", "builders", "leaderboard", "data_cards")
         for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else _names(node))
