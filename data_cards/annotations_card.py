@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from spurious_imagenet.data_cards._citation import citation
+from spurious_imagenet.data_cards._columns import column_tables
+from spurious_imagenet.data_cards._front_matter import dataset_front_matter, read_features
+from spurious_imagenet.data_cards._responsible import other_facts, responsible
 from spurious_imagenet.data_cards.card import render_template
-from spurious_imagenet.data_cards.citation import citation
-from spurious_imagenet.data_cards.columns import column_tables
-from spurious_imagenet.data_cards.front_matter import dataset_front_matter, read_features
 from spurious_imagenet.data_cards.options import CardOptions
-from spurious_imagenet.data_cards.responsible import other_facts, responsible
 from spurious_imagenet.datasets.manifest import DatasetManifest
 
 __all__ = ["render_annotations_card"]

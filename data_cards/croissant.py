@@ -11,13 +11,13 @@ from typing import Any
 
 from datasets import Features, Image, List, Value
 
+from spurious_imagenet.data_cards._citation import citation
+from spurious_imagenet.data_cards._columns import meaning
+from spurious_imagenet.data_cards._front_matter import read_features
+from spurious_imagenet.data_cards._responsible import Responsible, responsible
+from spurious_imagenet.data_cards._sources import Sources, license_addresses, read_sources
 from spurious_imagenet.data_cards.card import one_line
-from spurious_imagenet.data_cards.citation import citation
-from spurious_imagenet.data_cards.columns import meaning
-from spurious_imagenet.data_cards.front_matter import read_features
 from spurious_imagenet.data_cards.options import CardOptions
-from spurious_imagenet.data_cards.responsible import Responsible, responsible
-from spurious_imagenet.data_cards.sources import Sources, license_addresses, read_sources
 from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import write_json

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.metrics.values import Interval
+from spurious_imagenet.data_cards._merge import read_front_matter, with_key
 from spurious_imagenet.data_cards.benchmark_file import TASKS
-from spurious_imagenet.data_cards.merge import read_front_matter, with_key
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.io import atomic_path
 from spurious_imagenet.records import Record

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spurious_imagenet.data_cards._citation import citation
+from spurious_imagenet.data_cards._columns import column_tables
+from spurious_imagenet.data_cards._front_matter import dataset_front_matter, read_features
+from spurious_imagenet.data_cards._responsible import other_facts, responsible
+from spurious_imagenet.data_cards._sources import read_sources
+from spurious_imagenet.data_cards._steps import in_words
 from spurious_imagenet.data_cards.card import render_template
-from spurious_imagenet.data_cards.citation import citation
-from spurious_imagenet.data_cards.columns import column_tables
-from spurious_imagenet.data_cards.front_matter import dataset_front_matter, read_features
 from spurious_imagenet.data_cards.options import CardOptions, Sample
-from spurious_imagenet.data_cards.responsible import other_facts, responsible
-from spurious_imagenet.data_cards.sources import read_sources
-from spurious_imagenet.data_cards.steps import in_words
 from spurious_imagenet.datasets.manifest import DatasetManifest
 
 __all__ = ["render_spurious_card"]
@@ -32,7 +32,7 @@ def render_spurious_card(
 
     Args:
         folder: The dataset with its parquet files already in place, from which columns and attribution are read.
-        manifest: What it is; ``counts`` may have any key of :data:`~spurious_imagenet.data_cards.steps.STEPS`.
+        manifest: What it is; ``counts`` may have any key of :data:`~spurious_imagenet.data_cards._steps.STEPS`.
         concepts: One mapping per concept: ``class_name``, ``class_id``, ``concept_id``, ``images``, and ``name`` (what
             people call it, or None).
         review: How people judged the candidates (``labelers``, ``per_item``, ``judged``, ``accepted``, ``disagreed``,

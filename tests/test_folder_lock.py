@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spurious_imagenet.benchmark.evaluation.output_cache import OutputCache, OutputsConfig
+from spurious_imagenet.benchmark.evaluation._output_cache import OutputCache, OutputsConfig
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.folder_lock import lock_folder
 

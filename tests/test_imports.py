@@ -36,14 +36,14 @@ BESIDE: dict[str, set[str]] = {
 }
 #: Heavy or optional libraries → the only modules that may import them.
 ONE_DOOR = {
-    "openvino": {"spurious_imagenet/models/backends.py"},
-    "onnxruntime": {"spurious_imagenet/models/backends.py"},
+    "openvino": {"spurious_imagenet/models/_backends.py"},
+    "onnxruntime": {"spurious_imagenet/models/_backends.py"},
     "open_clip": {"spurious_imagenet/models/open_clip_models.py"},
     "huggingface_hub": {"spurious_imagenet/hub.py"},
     "fiftyone": {"builders/fiftyone_app/app.py"},
     "safetensors": {"spurious_imagenet/tensors.py"},
     "ray": set(),
-    "gradio": {"leaderboard/app/submit_page.py"},
+    "gradio": {"leaderboard/app/_submit_page.py"},
     "mlcroissant": {"data_cards/croissant.py"},
     "webdataset": set(),
 }

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from spurious_imagenet.models import load_classifier
 from spurious_imagenet.planted import WorldConfig
-from spurious_imagenet.planted.data import planted_label_space
-from spurious_imagenet.planted.plan import ImagePlan
-from spurious_imagenet.planted.shapes import SHAPES
-from spurious_imagenet.planted.world import render
+from spurious_imagenet.planted._data import planted_label_space
+from spurious_imagenet.planted._plan import ImagePlan
+from spurious_imagenet.planted._shapes import SHAPES
+from spurious_imagenet.planted._world import render
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WEIGHTS = sorted((EXAMPLES / "quick").glob("*.safetensors"))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.evaluation.checks import check_labels, check_transform, labels_remark
-from spurious_imagenet.benchmark.evaluation.forward_cache import EvalOptions, ForwardCache, describe_transform
+from spurious_imagenet.benchmark.evaluation._checks import check_labels, check_transform, labels_remark
+from spurious_imagenet.benchmark.evaluation._forward_cache import EvalOptions, ForwardCache, describe_transform
+from spurious_imagenet.benchmark.evaluation._output_cache import OutputCache
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
-from spurious_imagenet.benchmark.evaluation.output_cache import OutputCache
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.evaluation.summary import summarise
 from spurious_imagenet.benchmark.mitigation.load import LogitMitigation, load_mitigation

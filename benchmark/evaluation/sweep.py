@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spurious_imagenet.benchmark.evaluation._forward_cache import EvalOptions
+from spurious_imagenet.benchmark.evaluation._sweep_config import SweepConfig, SweepModel, read_models
+from spurious_imagenet.benchmark.evaluation._sweep_sources import common_sources, hash_if_there, model_sources
 from spurious_imagenet.benchmark.evaluation.evaluate import measure
-from spurious_imagenet.benchmark.evaluation.forward_cache import EvalOptions
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
-from spurious_imagenet.benchmark.evaluation.sweep_config import SweepConfig, SweepModel, read_models
-from spurious_imagenet.benchmark.evaluation.sweep_sources import common_sources, hash_if_there, model_sources
 from spurious_imagenet.benchmark.mitigation.load import load_mitigation
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.datasets.spurious import SpuriousDataset

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.linalg import solve_triangular
 
-from spurious_imagenet.benchmark.mitigation.readout import readout_of
+from spurious_imagenet.benchmark.mitigation._readout import readout_of
 from spurious_imagenet.benchmark.mitigation.spufix_alphas import ClassAlphas, ImagesByClassId
 from spurious_imagenet.benchmark.mitigation.spufix_file import (
     Spufix,

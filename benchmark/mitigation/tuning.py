@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.metrics.values import CurvePoint
-from spurious_imagenet.benchmark.mitigation.tuning_data import LEFT_OUT
-from spurious_imagenet.benchmark.mitigation.tuning_fit import TunedHead, gap_of
+from spurious_imagenet.benchmark.mitigation._tuning_data import LEFT_OUT
+from spurious_imagenet.benchmark.mitigation._tuning_fit import TunedHead, gap_of
+from spurious_imagenet.benchmark.mitigation._tuning_setup import Tuning
+from spurious_imagenet.benchmark.mitigation._tuning_stats import (
+    accuracy_change,
+    closed_share,
+    gap_change,
+    rank_curve,
+)
 from spurious_imagenet.benchmark.mitigation.tuning_record import (
     AccuracyChange,
     Method,
     MethodRecord,
     SeedRecord,
     TuningRecord,
-)
-from spurious_imagenet.benchmark.mitigation.tuning_setup import Tuning
-from spurious_imagenet.benchmark.mitigation.tuning_stats import (
-    accuracy_change,
-    closed_share,
-    gap_change,
-    rank_curve,
 )
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.labelled import Indices

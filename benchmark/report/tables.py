@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spurious_imagenet.benchmark.metrics.values import Interval
-from spurious_imagenet.benchmark.report.comparison import METRICS, Comparison
-from spurious_imagenet.benchmark.report.groups import Group
-from spurious_imagenet.benchmark.report.words import short_source
+from spurious_imagenet.benchmark.report._comparison import METRICS, Comparison
+from spurious_imagenet.benchmark.report._groups import Group
+from spurious_imagenet.benchmark.report._words import short_source
 from spurious_imagenet.concepts.verdict_files import inert_cell
 
 __all__ = ["Cell", "ReportTable", "class_table", "describe", "difference_table", "model_table", "table_files"]

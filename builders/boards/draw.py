@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.builders.boards.choose import chosen_rows
+from spurious_imagenet.builders.boards._choose import chosen_rows
+from spurious_imagenet.builders.boards._pages import Pages
+from spurious_imagenet.builders.boards._schema import BOARDS, board_rows
 from spurious_imagenet.builders.boards.config import BoardsConfig
 from spurious_imagenet.builders.boards.gather import Attack, Gatherer
 from spurious_imagenet.builders.boards.gradcam import ConceptCam
-from spurious_imagenet.builders.boards.pages import Pages
-from spurious_imagenet.builders.boards.schema import BOARDS, board_rows
 from spurious_imagenet.builders.boards.unit import read_class, write_class
 from spurious_imagenet.builders.visualise.attack import feature_attack
 from spurious_imagenet.builders.visualise.npfv import NpfvConfig, NpfvStore, eps_at, to_uint8

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spurious_imagenet.builders.boards.evidence import Board, Example, Histogram
-from spurious_imagenet.builders.boards.words import component_words, describe, score_word, short_number, verdict_words
+from spurious_imagenet.builders.boards._evidence import Board, Example, Histogram
+from spurious_imagenet.builders.boards._words import component_words, describe, score_word, short_number, verdict_words
 
 __all__ = ["draw_board", "draw_tiles", "overlay", "tile_rows"]
 

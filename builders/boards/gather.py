@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.builders.boards.evidence import (
+from spurious_imagenet.builders.boards._evidence import (
     Board,
     Example,
     Pixels,

@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
+from spurious_imagenet.builders.boards._evidence import Board, Example, Pixels
+from spurious_imagenet.builders.boards._pages import Pages
+from spurious_imagenet.builders.boards._words import component_words, describe, score_word, verdict_words
 from spurious_imagenet.builders.boards.drawing import draw_board, draw_tiles, tile_rows
-from spurious_imagenet.builders.boards.evidence import Board, Example, Pixels
 from spurious_imagenet.builders.boards.gather import ClassBoards
-from spurious_imagenet.builders.boards.pages import Pages
-from spurious_imagenet.builders.boards.words import component_words, describe, score_word, verdict_words
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.io import atomic_directory, canonical_json
 

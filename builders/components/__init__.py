@@ -1,8 +1,8 @@
 """Components: the directions in which a class's training images differ, as a concept bank."""
 
-from spurious_imagenet.builders.components.build import ComponentsConfig, build_bank
-from spurious_imagenet.builders.components.neurons import NeuronsConfig, build_neuron_bank
-from spurious_imagenet.builders.components.npca import ClassNpca, class_npca, npca_concepts
+from spurious_imagenet.builders.components._build import ComponentsConfig, build_bank
+from spurious_imagenet.builders.components._neurons import NeuronsConfig, build_neuron_bank
+from spurious_imagenet.builders.components._npca import ClassNpca, class_npca, npca_concepts
 
 __all__ = [
     "ClassNpca",

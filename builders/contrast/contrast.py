@@ -8,15 +8,15 @@ from importlib.metadata import version
 import numpy as np
 from pydantic import Field
 
-from spurious_imagenet.builders.contrast.cues import CueTruth, found_cues
-from spurious_imagenet.builders.contrast.overlap import (
+from spurious_imagenet.builders.contrast._overlap import (
     distinct_share,
     mean_pairwise,
     principal_angles,
     shared_images,
     top_images,
 )
-from spurious_imagenet.builders.contrast.record import ClassContrast, ContrastMeans, ContrastRecord, Diversity
+from spurious_imagenet.builders.contrast._record import ClassContrast, ContrastMeans, ContrastRecord, Diversity
+from spurious_imagenet.builders.contrast.cues import CueTruth, found_cues
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.features.labelled import TrainingIndex

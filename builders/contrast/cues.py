@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from spurious_imagenet.builders.contrast.record import CueFound, FoundCues
+from spurious_imagenet.builders.contrast._record import CueFound, FoundCues
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.features.store import FeatureStore

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from spurious_imagenet.builders.contrast.record import ContrastMeans, ContrastRecord, FoundCues
+from spurious_imagenet.builders.contrast._record import ContrastMeans, ContrastRecord, FoundCues
 from spurious_imagenet.data_cards.card import escape_markdown
 from spurious_imagenet.io import atomic_directory
 

@@ -10,10 +10,10 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from spurious_imagenet.builders.features.config import FeaturesConfig
-from spurious_imagenet.builders.features.result import ExtractionProgress, FeaturesResult
-from spurious_imagenet.builders.features.reuse import open_reusable, reuse_part
-from spurious_imagenet.builders.features.shard import score_shard
+from spurious_imagenet.builders.features._config import FeaturesConfig
+from spurious_imagenet.builders.features._result import ExtractionProgress, FeaturesResult
+from spurious_imagenet.builders.features._reuse import open_reusable, reuse_part
+from spurious_imagenet.builders.features._shard import score_shard
 from spurious_imagenet.engine import Engine, LocalEngine
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.features.label_problems import LabelCount, labels_of_store

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.builders.fiftyone_app.local_only import LocalOnly
+from spurious_imagenet.builders.fiftyone_app._local_only import LocalOnly
 from spurious_imagenet.builders.fiftyone_app.mongo import LOOPBACK
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.process_state import environment, log_levels

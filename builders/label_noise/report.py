@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from spurious_imagenet.builders.label_noise.collisions import Collisions
-from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
-from spurious_imagenet.builders.label_noise.crop_boards import CropSummary
-from spurious_imagenet.builders.label_noise.gaps import Absorbed, MeanGap
-from spurious_imagenet.builders.label_noise.real import RealReport
+from spurious_imagenet.builders.label_noise._collisions import Collisions
+from spurious_imagenet.builders.label_noise._config import LabelNoiseConfig
+from spurious_imagenet.builders.label_noise._crop_boards import CropSummary
+from spurious_imagenet.builders.label_noise._gaps import Absorbed, MeanGap
+from spurious_imagenet.builders.label_noise._real import RealReport
 from spurious_imagenet.data_cards.card import escape_markdown
 from spurious_imagenet.records import Record
 

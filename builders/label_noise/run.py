@@ -10,15 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.builders.label_noise.collisions import read_collisions
-from spurious_imagenet.builders.label_noise.config import LabelNoiseConfig
-from spurious_imagenet.builders.label_noise.crop_boards import CoreCropper, draw_crops
-from spurious_imagenet.builders.label_noise.flags import FLAGGED_SCHEMA, flag_images
-from spurious_imagenet.builders.label_noise.gaps import mean_gaps
-from spurious_imagenet.builders.label_noise.media import image_sources, read_images, references_of, write_review
-from spurious_imagenet.builders.label_noise.real import RealLabels, real_report
+from spurious_imagenet.builders.label_noise._collisions import read_collisions
+from spurious_imagenet.builders.label_noise._config import LabelNoiseConfig
+from spurious_imagenet.builders.label_noise._crop_boards import CoreCropper, draw_crops
+from spurious_imagenet.builders.label_noise._flags import FLAGGED_SCHEMA, flag_images
+from spurious_imagenet.builders.label_noise._gaps import mean_gaps
+from spurious_imagenet.builders.label_noise._media import image_sources, read_images, references_of, write_review
+from spurious_imagenet.builders.label_noise._real import RealLabels, real_report
+from spurious_imagenet.builders.label_noise._votes import ModelVotes, ranked_images, read_predictions, votes_on
 from spurious_imagenet.builders.label_noise.report import LabelNoiseReport
-from spurious_imagenet.builders.label_noise.votes import ModelVotes, ranked_images, read_predictions, votes_on
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.concepts.verdict_files import inert_cell
 from spurious_imagenet.datasets.rankings import Rankings
@@ -44,7 +44,7 @@ def find_label_noise(config: LabelNoiseConfig, out: str | Path) -> LabelNoiseRep
     """Find images whose label may be wrong, and classes that collide (SR section 5).
 
     Writes, whole or not at all: ``label-noise.json`` (the report) and ``label-noise.md``; ``flagged.parquet`` and
-    ``flagged.csv`` (:data:`~spurious_imagenet.builders.label_noise.flags.FLAGGED_SCHEMA`); ``items.jsonl``,
+    ``flagged.csv`` (:data:`~spurious_imagenet.builders.label_noise._flags.FLAGGED_SCHEMA`); ``items.jsonl``,
     and ``images/`` to review the most suspicious; and ``crops/`` where core crops are asked for.
 
     Args:

@@ -21,7 +21,7 @@ def read_candidates(path: str | Path, columns: Sequence[str] | None = None) -> p
 
     Args:
         path: Folder written by ``spurious mine``.
-        columns: Which columns of :data:`~spurious_imagenet.builders.mining.schema.CANDIDATES`; None: all of them.
+        columns: Which columns of :data:`~spurious_imagenet.builders.mining._schema.CANDIDATES`; None: all of them.
 
     Raises:
         StoreError: The run is unfinished, or its table has changed or cannot be read.

@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spurious_imagenet.builders.mining.config import MineConfig
-from spurious_imagenet.builders.mining.pool import candidate_pairs, image_rows
-from spurious_imagenet.builders.mining.schema import CANDIDATES, CONCEPTS
+from spurious_imagenet.builders.mining._config import MineConfig
+from spurious_imagenet.builders.mining._pool import candidate_pairs, image_rows
+from spurious_imagenet.builders.mining._schema import CANDIDATES, CONCEPTS
 from spurious_imagenet.builders.mining.scoring import top_of_assigned
 from spurious_imagenet.builders.mining.select import Status, choose
 from spurious_imagenet.builders.mining.selection_models import (

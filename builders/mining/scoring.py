@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from spurious_imagenet.builders.mining.topn import MAX_ID, StreamingTopN
+from spurious_imagenet.builders.mining._topn import MAX_ID, StreamingTopN
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.features.store import FeaturePart, FeatureStore

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from spurious_imagenet.builders.mining.config import MineConfig
+from spurious_imagenet.builders.mining._config import MineConfig
 from spurious_imagenet.builders.mining.selection_models import architecture_of
 from spurious_imagenet.datasets.manifest import SelectionModel
 from spurious_imagenet.errors import DataError, ModelError

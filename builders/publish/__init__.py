@@ -1,11 +1,11 @@
 """Candidates, rankings, verdicts → Hugging Face dataset folders, checked, and compared with one another."""
 
-from spurious_imagenet.builders.publish.annotations import publish_annotations
-from spurious_imagenet.builders.publish.check import check_dataset
-from spurious_imagenet.builders.publish.config import AnnotationsConfig, PublishConfig, RankingsConfig
-from spurious_imagenet.builders.publish.diff import DatasetDiff, diff_datasets
+from spurious_imagenet.builders.publish._annotations import publish_annotations
+from spurious_imagenet.builders.publish._check import check_dataset
+from spurious_imagenet.builders.publish._config import AnnotationsConfig, PublishConfig, RankingsConfig
+from spurious_imagenet.builders.publish._diff import DatasetDiff, diff_datasets
+from spurious_imagenet.builders.publish._rankings import publish_rankings
 from spurious_imagenet.builders.publish.publish import PublishResult, publish
-from spurious_imagenet.builders.publish.rankings import publish_rankings
 
 __all__ = [
     "AnnotationsConfig",

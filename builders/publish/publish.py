@@ -21,16 +21,16 @@ import pandas as pd
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
 from spurious_imagenet.builders.mining.selection_models import read_miners
-from spurious_imagenet.builders.publish.concepts import CONCEPTS, ConceptFacts
-from spurious_imagenet.builders.publish.config import PublishConfig
-from spurious_imagenet.builders.publish.finish import finish
-from spurious_imagenet.builders.publish.images import image_rows, write_samples
-from spurious_imagenet.builders.publish.licences import notice_text
-from spurious_imagenet.builders.publish.provenance import facts_of, made_from, mining_counts, votes_needed
-from spurious_imagenet.builders.publish.review import ReviewSummary, keep_accepted
+from spurious_imagenet.builders.publish._concepts import CONCEPTS, ConceptFacts
+from spurious_imagenet.builders.publish._config import PublishConfig
+from spurious_imagenet.builders.publish._finish import finish
+from spurious_imagenet.builders.publish._images import image_rows, write_samples
+from spurious_imagenet.builders.publish._licences import notice_text
+from spurious_imagenet.builders.publish._provenance import facts_of, made_from, mining_counts, votes_needed
+from spurious_imagenet.builders.publish._review import ReviewSummary, keep_accepted
+from spurious_imagenet.builders.publish._tables import write_table
+from spurious_imagenet.builders.publish._versions import RETIRED, Errata, changelog, read_previous, retired_rows
 from spurious_imagenet.builders.publish.schema import FEATURES, summarise
-from spurious_imagenet.builders.publish.tables import write_table
-from spurious_imagenet.builders.publish.versions import RETIRED, Errata, changelog, read_previous, retired_rows
 from spurious_imagenet.data_cards.spurious_card import render_spurious_card
 from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, RetiredImage, images_sha256
 from spurious_imagenet.errors import ConfigError

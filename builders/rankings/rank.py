@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.builders.rankings.config import RankConfig
+from spurious_imagenet.builders.rankings._config import RankConfig
+from spurious_imagenet.builders.rankings._write import write_rankings
 from spurious_imagenet.builders.rankings.images import ClassImages, SplitImages
 from spurious_imagenet.builders.rankings.judged import who_judged
 from spurious_imagenet.builders.rankings.ranking import control_concepts, rank_class, ranked_splits
-from spurious_imagenet.builders.rankings.write import write_rankings
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.datasets.rankings import LeftOut, RankingsInfo
 from spurious_imagenet.errors import ConfigError, DataError

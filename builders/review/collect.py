@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spurious_imagenet.builders.review._verdict import Verdict
 from spurious_imagenet.builders.review.consensus import Consensus, State
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.builders.review.review import Review
-from spurious_imagenet.builders.review.verdict import Verdict
 from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
 from spurious_imagenet.concepts.verdict import VoteRole
 from spurious_imagenet.errors import ConfigError, DataError, StoreError

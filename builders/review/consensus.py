@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from spurious_imagenet.builders.review.verdict import Verdict
+from spurious_imagenet.builders.review._verdict import Verdict
 
 __all__ = ["Consensus", "State", "consensus_of"]
 

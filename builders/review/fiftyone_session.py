@@ -12,9 +12,9 @@ from typing import Any
 
 from spurious_imagenet.builders.fiftyone_app import app as fiftyone_app
 from spurious_imagenet.builders.fiftyone_app.mongo import Mongo
-from spurious_imagenet.builders.review.labeling import Labeling
+from spurious_imagenet.builders.review._labeling import Labeling
+from spurious_imagenet.builders.review._verdict import Verdict
 from spurious_imagenet.builders.review.review import Review
-from spurious_imagenet.builders.review.verdict import Verdict
 from spurious_imagenet.errors import ConfigError
 
 __all__ = ["LABELER", "REVIEW", "FiftyOneSession", "Mirror", "current_session", "operators"]

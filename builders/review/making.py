@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import PositiveInt, model_validator
 
-from spurious_imagenet.builders.review.candidates import candidate_media, items_from_candidates
+from spurious_imagenet.builders.review._candidates import candidate_media, items_from_candidates
 from spurious_imagenet.builders.review.forms import BUNDLED, ReviewForm, load_form
 from spurious_imagenet.builders.review.items import ReviewItem, items_from_boards, items_from_file
 from spurious_imagenet.builders.review.review import Review

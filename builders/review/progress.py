@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from spurious_imagenet.builders.review._verdict import Verdict
 from spurious_imagenet.builders.review.consensus import Consensus, State
 from spurious_imagenet.builders.review.forms import ReviewForm
 from spurious_imagenet.builders.review.items import ReviewItem
-from spurious_imagenet.builders.review.verdict import Verdict
 
 __all__ = ["GoldReport", "LabelerStatus", "ReviewStatus", "gold_report", "pace", "review_status"]
 

@@ -8,13 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.builders.review.agreement import Agreement, agreement
-from spurious_imagenet.builders.review.assignment import assign, order
-from spurious_imagenet.builders.review.consensus import Consensus, State, consensus_of
-from spurious_imagenet.builders.review.forms import ReviewForm
-from spurious_imagenet.builders.review.items import ReviewItem, read_items
-from spurious_imagenet.builders.review.journal import Journal
-from spurious_imagenet.builders.review.layout import (
+from spurious_imagenet.builders.review._assignment import assign, order
+from spurious_imagenet.builders.review._journal import Journal
+from spurious_imagenet.builders.review._layout import (
     ReviewConfig,
     check_items,
     check_labelers,
@@ -23,6 +19,11 @@ from spurious_imagenet.builders.review.layout import (
     read_config,
     write_review,
 )
+from spurious_imagenet.builders.review._verdict import Verdict, now, verdict_of
+from spurious_imagenet.builders.review.agreement import Agreement, agreement
+from spurious_imagenet.builders.review.consensus import Consensus, State, consensus_of
+from spurious_imagenet.builders.review.forms import ReviewForm
+from spurious_imagenet.builders.review.items import ReviewItem, read_items
 from spurious_imagenet.builders.review.progress import (
     GoldReport,
     LabelerStatus,
@@ -31,7 +32,6 @@ from spurious_imagenet.builders.review.progress import (
     pace,
     review_status,
 )
-from spurious_imagenet.builders.review.verdict import Verdict, now, verdict_of
 from spurious_imagenet.errors import ConfigError, DataError
 
 __all__ = ["Review"]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.leaderboard.entry import Entry, Verification
-from spurious_imagenet.leaderboard.pages.class_values import ClassesOfScore, ClassValues
-from spurious_imagenet.leaderboard.pages.pictures import picture_keys
+from spurious_imagenet.leaderboard.pages._class_values import ClassesOfScore, ClassValues
+from spurious_imagenet.leaderboard.pages._pictures import picture_keys
 from spurious_imagenet.leaderboard.scoring.alike import alike
 from spurious_imagenet.leaderboard.scoring.ranking import RankedEntry, Ranking, rank_entries
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry

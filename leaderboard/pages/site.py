@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from spurious_imagenet.benchmark.report.reported import reported_papers
 from spurious_imagenet.errors import DataError, StoreError
-from spurious_imagenet.leaderboard.pages import downloads
+from spurious_imagenet.leaderboard.pages import _downloads as downloads
+from spurious_imagenet.leaderboard.pages._class_pages import class_context, class_list, image_context
+from spurious_imagenet.leaderboard.pages._entry_page import entry_context, entry_script
+from spurious_imagenet.leaderboard.pages._pictures import board_key, board_picture, image_key, image_picture
+from spurious_imagenet.leaderboard.pages._request_page import request_rows
+from spurious_imagenet.leaderboard.pages._table import csv_table, equal_entries, table_script, undefined_columns
 from spurious_imagenet.leaderboard.pages.board import BoardData
-from spurious_imagenet.leaderboard.pages.class_pages import class_context, class_list, image_context
-from spurious_imagenet.leaderboard.pages.entry_page import entry_context, entry_script
-from spurious_imagenet.leaderboard.pages.pictures import board_key, board_picture, image_key, image_picture
 from spurious_imagenet.leaderboard.pages.rendering import ASSETS, asset, render, slug
-from spurious_imagenet.leaderboard.pages.request_page import request_rows
-from spurious_imagenet.leaderboard.pages.table import csv_table, equal_entries, table_script, undefined_columns
 
 __all__ = ["File", "Site"]
 

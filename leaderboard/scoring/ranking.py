@@ -16,8 +16,8 @@ from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import Entry, Verification
+from spurious_imagenet.leaderboard.scoring._significance import better_and_worse
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
-from spurious_imagenet.leaderboard.scoring.significance import better_and_worse
 from spurious_imagenet.records import Record
 
 __all__ = ["Gain", "Measure", "ProtocolRanking", "RankedEntry", "Ranking", "rank_entries", "value_of"]

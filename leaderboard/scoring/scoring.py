@@ -17,8 +17,8 @@ from spurious_imagenet.benchmark.metrics.resamples import BootstrapResamples
 from spurious_imagenet.datasets.predictions import Predictions, ordered
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.leaderboard.entry import Entry
-from spurious_imagenet.leaderboard.scoring.leave_out import SelectionVotes
-from spurious_imagenet.leaderboard.scoring.related import relations
+from spurious_imagenet.leaderboard.scoring._leave_out import SelectionVotes
+from spurious_imagenet.leaderboard.scoring._related import relations
 from spurious_imagenet.leaderboard.scoring.score import Score, ScoredEntry
 from spurious_imagenet.leaderboard.version import BenchmarkVersion
 

@@ -22,7 +22,7 @@ from spurious_imagenet.datasets.validation import SeenImages, once_each, validat
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.images import DecodeLimits, UndecodableImageError, decode_image
-from spurious_imagenet.leaderboard.store.published import PublishedDataset
+from spurious_imagenet.leaderboard.store._published import PublishedDataset
 from spurious_imagenet.leaderboard.store.versions import Pictures
 from spurious_imagenet.leaderboard.version import IMAGES_SCHEMA, BenchmarkVersion, VersionInfo
 from spurious_imagenet.models import LabelSpace, imagenet_label_space

@@ -26,17 +26,17 @@ from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import StoreError, one_line
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.scoring.score import ScoredEntry
-from spurious_imagenet.leaderboard.store.entries import (
+from spurious_imagenet.leaderboard.store._entries import (
     entry_path,
     parse_entry,
     predictions_path,
     read_submitted,
     write_entry,
 )
+from spurious_imagenet.leaderboard.store._retired import without_retired
+from spurious_imagenet.leaderboard.store._scores import read_score, read_summaries, scored_ids, write_score
 from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import Broken, Withdrawal, json_bytes, now, sha256_bytes
-from spurious_imagenet.leaderboard.store.retired import without_retired
-from spurious_imagenet.leaderboard.store.scores import read_score, read_summaries, scored_ids, write_score
 from spurious_imagenet.leaderboard.store.versions import (
     Pictures,
     read_pictures,

@@ -8,7 +8,7 @@ from pathlib import Path
 from spurious_imagenet.datasets.manifest import images_sha256
 from spurious_imagenet.datasets.validation import once_each
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
-from spurious_imagenet.leaderboard.submission.package import INFORMATION
+from spurious_imagenet.leaderboard.submission._package import INFORMATION
 from spurious_imagenet.leaderboard.submission.predictions import class_problems, coverage_problems
 from spurious_imagenet.leaderboard.submission.problems import DEFAULT_LIMITS, Limits, Problem, shown
 from spurious_imagenet.leaderboard.submission.read import Submission, read_parts

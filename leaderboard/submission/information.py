@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
-from spurious_imagenet.leaderboard.submission.package import INFORMATION
+from spurious_imagenet.leaderboard.submission._package import INFORMATION
 from spurious_imagenet.leaderboard.submission.problems import Problem, SubmissionError, listed, said, shown
 from spurious_imagenet.leaderboard.submission.text import text_refusal
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
+from spurious_imagenet.leaderboard.submission._logits import read_logits
+from spurious_imagenet.leaderboard.submission._package import INFORMATION, opened
+from spurious_imagenet.leaderboard.submission._parquet import read_parquet
 from spurious_imagenet.leaderboard.submission.information import read_information
-from spurious_imagenet.leaderboard.submission.logits import read_logits
-from spurious_imagenet.leaderboard.submission.package import INFORMATION, opened
-from spurious_imagenet.leaderboard.submission.parquet import read_parquet
 from spurious_imagenet.leaderboard.submission.problems import DEFAULT_LIMITS, Limits, Problem, SubmissionError
 from spurious_imagenet.leaderboard.submission.table import canonical, row_problems
 from spurious_imagenet.leaderboard.version import BenchmarkVersion

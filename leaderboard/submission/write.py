@@ -12,8 +12,8 @@ import yaml
 
 from spurious_imagenet.io import atomic_directory, atomic_path
 from spurious_imagenet.leaderboard.entry import SubmissionInfo
+from spurious_imagenet.leaderboard.submission._package import INFORMATION, PREDICTIONS
 from spurious_imagenet.leaderboard.submission.information import read_information
-from spurious_imagenet.leaderboard.submission.package import INFORMATION, PREDICTIONS
 from spurious_imagenet.leaderboard.submission.problems import DEFAULT_LIMITS, SubmissionError
 from spurious_imagenet.leaderboard.submission.read import Submission
 from spurious_imagenet.leaderboard.submission.table import SUBMISSION_SCHEMA, canonical, row_problems

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spurious_imagenet.features.parts import FeaturePart
+from spurious_imagenet.features._parts import FeaturePart
 from spurious_imagenet.features.store import FeatureStore
 
 __all__ = ["Repeats", "each_once", "image_codes", "repeats_of"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.features.parts import FeaturePart
+from spurious_imagenet.features._parts import FeaturePart
 from spurious_imagenet.io import sha256_file
 from spurious_imagenet.shards.remote import local_path
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.features.parts import (
+from spurious_imagenet.features._parts import (
     ROW_SCHEMA,
     SCHEMA_VERSION,
     FeaturePart,

@@ -1,7 +1,7 @@
 """From image bytes to the pixels a model sees."""
 
-from spurious_imagenet.images.decode import DecodeLimits, UndecodableImageError, decode_again, decode_image
-from spurious_imagenet.images.files import read_picture
+from spurious_imagenet.images._decode import DecodeLimits, UndecodableImageError, decode_again, decode_image
+from spurious_imagenet.images._files import read_picture
 from spurious_imagenet.images.preprocess import CustomTransform, ImageTransform, Preprocess, Protocol, View
 
 __all__ = [

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spurious_imagenet.models.backends import BACKENDS, Backend
+    from spurious_imagenet.models._backends import BACKENDS, Backend
     from spurious_imagenet.models.classifier import Classifier
     from spurious_imagenet.models.head import LinearHead
     from spurious_imagenet.models.labels import LabelSpace, imagenet_label_space, label_space_for

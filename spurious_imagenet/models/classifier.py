@@ -14,7 +14,7 @@ from torch import nn
 
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.images import CustomTransform, Preprocess
-from spurious_imagenet.models.backends import Backend, make_backend
+from spurious_imagenet.models._backends import Backend, make_backend
 from spurious_imagenet.models.devices import Precision, pick_device
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.labels import LabelSpace
@@ -144,7 +144,7 @@ class Classifier:
         batch_size: int | None = None,
         workers: int | None = None,
     ) -> Backend:
-        """Prepare the network for running; see :func:`~spurious_imagenet.models.backends.make_backend`."""
+        """Prepare the network for running; see :func:`~spurious_imagenet.models._backends.make_backend`."""
         if isinstance(self.preprocess, CustomTransform) and name == "auto":
             name = "channels-last"  # the converted backends are made for uint8 pixels
         return make_backend(

@@ -20,7 +20,7 @@ from spurious_imagenet.images.orientation import is_turned_elsewhere
 from spurious_imagenet.threads import ordered_map
 
 if TYPE_CHECKING:
-    from spurious_imagenet.models.backends import Backend
+    from spurious_imagenet.models._backends import Backend
 
 __all__ = ["BatchOutput", "ImageRunner", "softmax", "top_k"]
 

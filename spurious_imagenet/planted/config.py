@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from spurious_imagenet.planted.cues import CUES
-from spurious_imagenet.planted.shapes import SHAPES
+from spurious_imagenet.planted._cues import CUES
+from spurious_imagenet.planted._shapes import SHAPES
 from spurious_imagenet.records import Record
 
 __all__ = ["LABEL_SPACE", "WRONG_LABELS", "Mislabelled", "PlantedPair", "WorldConfig", "class_id_of"]

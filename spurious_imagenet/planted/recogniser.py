@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from spurious_imagenet.planted._cues import CUES
+from spurious_imagenet.planted._data import Split
+from spurious_imagenet.planted._plan import ImagePlan
+from spurious_imagenet.planted._shapes import SHAPES
+from spurious_imagenet.planted._world import render
 from spurious_imagenet.planted.config import WorldConfig
-from spurious_imagenet.planted.cues import CUES
-from spurious_imagenet.planted.data import Split
-from spurious_imagenet.planted.plan import ImagePlan
-from spurious_imagenet.planted.shapes import SHAPES
 from spurious_imagenet.planted.training import MEAN, STD, Recipe, TrainingRecord, train_model
-from spurious_imagenet.planted.world import render
 
 __all__ = ["THINGS", "Recogniser", "draw_alone", "train_recogniser"]
 
@@ -58,7 +58,7 @@ def draw_alone(thing: str, number: int, config: WorldConfig) -> tuple[Image.Imag
     """Draw a scene with one cue or object; the same number and configuration give the same scene.
 
     Returns:
-        The RGB image and its mask, as :func:`~spurious_imagenet.planted.world.render` gives them.
+        The RGB image and its mask, as :func:`~spurious_imagenet.planted._world.render` gives them.
     """
     is_object = thing in SHAPES
     return render(ImagePlan("pool", number, "", thing if is_object else None, None if is_object else thing), config)

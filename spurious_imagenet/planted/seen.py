@@ -15,10 +15,10 @@ from spurious_imagenet.builders.visualise.npfv import NpfvStore
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.images import read_picture
 from spurious_imagenet.io import atomic_directory, canonical_json
+from spurious_imagenet.planted._shapes import SHAPES
 from spurious_imagenet.planted.config import WorldConfig
 from spurious_imagenet.planted.recogniser import THINGS, Recogniser
 from spurious_imagenet.planted.report import PairResult
-from spurious_imagenet.planted.shapes import SHAPES
 
 __all__ = [
     "SeenPair",

@@ -18,8 +18,8 @@ from torch.nn.functional import cross_entropy, pad
 from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models.seeding import seeded
 from spurious_imagenet.models.weights_file import WeightsFileInfo, save_weights
-from spurious_imagenet.planted.attack import l2_attack
-from spurious_imagenet.planted.data import Split, load_split, planted_label_space
+from spurious_imagenet.planted._attack import l2_attack
+from spurious_imagenet.planted._data import Split, load_split, planted_label_space
 from spurious_imagenet.processes import process_pool
 from spurious_imagenet.records import Record
 

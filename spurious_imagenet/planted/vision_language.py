@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from spurious_imagenet.images import read_picture
 from spurious_imagenet.io import atomic_directory
 from spurious_imagenet.models.open_clip_models import create_open_clip, save_open_clip
-from spurious_imagenet.planted.data import planted_label_space
+from spurious_imagenet.planted._data import planted_label_space
 from spurious_imagenet.planted.training import MEAN, STD, augment, reproducible
 from spurious_imagenet.planted.truth import PlantedTruth
 from spurious_imagenet.records import Record

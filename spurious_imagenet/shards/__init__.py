@@ -1,11 +1,11 @@
 """Reading WebDataset shards: addresses, a strict tar index, and images by byte offset."""
 
-from spurious_imagenet.shards.addresses import expand_shards
-from spurious_imagenet.shards.images import ShardImages, StoredImage
+from spurious_imagenet.shards._addresses import expand_shards
+from spurious_imagenet.shards._images import ShardImages, StoredImage
+from spurious_imagenet.shards._metadata import SampleMetadata, parse_metadata, read_metadata
+from spurious_imagenet.shards._opening import LocalShard, open_shard
+from spurious_imagenet.shards._ranges import read_ranges
 from spurious_imagenet.shards.index import IMAGE_EXTENSIONS, SampleEntry, ShardIndex, index_shard
-from spurious_imagenet.shards.metadata import SampleMetadata, parse_metadata, read_metadata
-from spurious_imagenet.shards.opening import LocalShard, open_shard
-from spurious_imagenet.shards.ranges import read_ranges
 
 __all__ = [
     "IMAGE_EXTENSIONS",

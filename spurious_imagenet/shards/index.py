@@ -7,8 +7,8 @@ import tarfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from spurious_imagenet.shards.opening import LocalShard
-from spurious_imagenet.shards.tar import Member, TarDamageError, walk_tar
+from spurious_imagenet.shards._opening import LocalShard
+from spurious_imagenet.shards._tar import Member, TarDamageError, walk_tar
 
 __all__ = ["IMAGE_EXTENSIONS", "SampleEntry", "ShardIndex", "index_shard"]
 

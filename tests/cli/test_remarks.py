@@ -20,7 +20,7 @@ SAID = [
     ("timm.models._builder", "No pretrained weights exist for this model. Using random initialization."),
     ("grad_cam.base", "the model has no gradients here"),
     ("root", "Local config loaded, but no CLIP weights found in folder"),
-    ("spurious_imagenet.models.backends", "openvino cannot run this model; trying the next backend"),
+    ("spurious_imagenet.models._backends", "openvino cannot run this model; trying the next backend"),
 ]
 
 
@@ -88,7 +88,7 @@ def test_nothing_else_silences_anything() -> None:
     silent = {"simplefilter", "filterwarnings", "disable_warnings"}
     allowed = {
         "spurious_imagenet/cli/remarks.py",
-        "spurious_imagenet/models/backends.py",
+        "spurious_imagenet/models/_backends.py",
         "spurious_imagenet/process_state.py",
     }
     for package in ("spurious_imagenet", "benchmark", "builders", "data_cards", "leaderboard"):

@@ -17,8 +17,8 @@ from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.evaluation.values import Means
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.mitigation.record import Mitigation
+from spurious_imagenet.data_cards._merge import read_front_matter, with_key
 from spurious_imagenet.data_cards.benchmark_file import TASKS, render_eval_file
-from spurious_imagenet.data_cards.merge import read_front_matter, with_key
 from spurious_imagenet.data_cards.results import ResultsConfig, export_results
 from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.errors import ConfigError, DataError

@@ -227,7 +227,7 @@ def test_files_of_a_config_must_have_the_same_columns(tmp_path: Path) -> None:
 
 
 def test_features_say_nested_types() -> None:
-    from spurious_imagenet.data_cards.columns import columns_of
+    from spurious_imagenet.data_cards._columns import columns_of
 
     found = {column.name: column.type for column in columns_of(Features(SPURIOUS))}
     assert found["models"] == "list of {model, class_id, probability}"

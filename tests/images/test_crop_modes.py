@@ -17,7 +17,7 @@ from helpers import picture
 from PIL import Image
 from timm.data import create_transform
 
-from spurious_imagenet.builders.label_noise.crop import Box, in_original
+from spurious_imagenet.builders.label_noise._crop import Box, in_original
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.images import Preprocess
 from spurious_imagenet.models.open_clip_models import _preprocess

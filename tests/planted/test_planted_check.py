@@ -22,9 +22,9 @@ from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
 from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore, StoreConfig
 from spurious_imagenet.io import sha256_file, write_json
 from spurious_imagenet.planted import PlantedTruth, TruePair
+from spurious_imagenet.planted._world import TRUTH_SCHEMA
 from spurious_imagenet.planted.check import CueAuc, MinedPurity, cue_auc, mined_purity
 from spurious_imagenet.planted.report import FoundBars, check_report
-from spurious_imagenet.planted.world import TRUTH_SCHEMA
 
 PAIRS = (TruePair("c0", "grass", 0.6), TruePair("c1", "waves", 0.5))
 CONFIG = StoreConfig(

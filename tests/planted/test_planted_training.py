@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.models import load_classifier
 from spurious_imagenet.planted import WorldConfig, write_world
-from spurious_imagenet.planted.attack import l2_attack
-from spurious_imagenet.planted.data import Split, load_split, planted_label_space
+from spurious_imagenet.planted._attack import l2_attack
+from spurious_imagenet.planted._data import Split, load_split, planted_label_space
 from spurious_imagenet.planted.training import RECIPES, Recipe, train_model, train_models
 
 ROBUST = Recipe(name="robust", arch="test_byobnet", epochs=1, learning_rate=4e-3, epsilon=0.5, batch_size=32)

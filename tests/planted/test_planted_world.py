@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.io import sha256_file
 from spurious_imagenet.planted import LABEL_SPACE, PlantedTruth, WorldConfig, class_id_of, write_world
-from spurious_imagenet.planted.cues import CUES
-from spurious_imagenet.planted.data import planted_label_space
-from spurious_imagenet.planted.plan import ImagePlan, plan_world
-from spurious_imagenet.planted.shapes import SHAPES, draw_shape
-from spurious_imagenet.planted.world import CUE_PIXEL, OBJECT_PIXEL, render
+from spurious_imagenet.planted._cues import CUES
+from spurious_imagenet.planted._data import planted_label_space
+from spurious_imagenet.planted._plan import ImagePlan, plan_world
+from spurious_imagenet.planted._shapes import SHAPES, draw_shape
+from spurious_imagenet.planted._world import CUE_PIXEL, OBJECT_PIXEL, render
 
 TINY = WorldConfig.tiny()
 

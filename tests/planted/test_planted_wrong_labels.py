@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from spurious_imagenet.io import sha256_file
 from spurious_imagenet.planted import PlantedTruth, WorldConfig, write_world
+from spurious_imagenet.planted._plan import plan_world
+from spurious_imagenet.planted._world import TRUTH_SCHEMA
 from spurious_imagenet.planted.config import WRONG_LABELS, Mislabelled, class_id_of
-from spurious_imagenet.planted.plan import plan_world
-from spurious_imagenet.planted.world import TRUTH_SCHEMA
 
 WRONG = WorldConfig.tiny().model_copy(update={"mislabelled": WRONG_LABELS})
 

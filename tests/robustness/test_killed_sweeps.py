@@ -12,7 +12,7 @@ import pytest
 from evaluation_helpers import SPURIOUS, count_decodes, dataset_folder
 from helpers import labelled_shard, tree, weights_file
 
-from spurious_imagenet.benchmark.evaluation import output_cache
+from spurious_imagenet.benchmark.evaluation import _output_cache as output_cache
 from spurious_imagenet.benchmark.evaluation.sweep import SweepConfig, SweepModel, run_sweep
 
 # A server that has imported torch once: each child starts in a moment, with no thread of this process in it.

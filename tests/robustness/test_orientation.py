@@ -8,7 +8,7 @@ import datasets
 from helpers import encoded, picture, run_spurious, weights_file, write_tar
 from PIL import Image
 
-from spurious_imagenet.data_cards.responsible import responsible
+from spurious_imagenet.data_cards._responsible import responsible
 from spurious_imagenet.datasets.manifest import DatasetManifest
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.images import DecodeLimits, decode_image

@@ -29,7 +29,7 @@ from process_state import changes, process_state
 
 from spurious_imagenet import evaluate, load_classifier
 from spurious_imagenet.benchmark.report.style import drawing
-from spurious_imagenet.builders.shards.attribution import AttributionTable
+from spurious_imagenet.builders.shards._attribution import AttributionTable
 from spurious_imagenet.data_cards.croissant import write_croissant
 from spurious_imagenet.data_cards.croissant_check import check_croissant
 from spurious_imagenet.datasets.spurious import open_dataset

@@ -13,7 +13,7 @@ from shard_helpers import local, write_samples, write_tar
 
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.shards import ShardIndex, index_shard
-from spurious_imagenet.shards.tar import TarDamageError
+from spurious_imagenet.shards._tar import TarDamageError
 
 
 @pytest.fixture

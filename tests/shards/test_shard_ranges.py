@@ -94,7 +94,7 @@ def test_a_short_read_is_an_error(tar: Path, web: tuple[WebFiles, str], kind: st
 
 
 def test_ranges_are_read_in_bounded_batches(tar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spurious_imagenet.shards import ranges
+    from spurious_imagenet.shards import _ranges as ranges
 
     monkeypatch.setattr(ranges, "_MAX_BATCH_BYTES", 100)
     batches = list(ranges._batches([(0, 60), (60, 40), (100, 1), (101, 500), (601, 1)]))

@@ -13,9 +13,9 @@ from helpers import CLASSES, jpeg, labelled_shard, spread_weights_file, weights_
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from spurious_imagenet import evaluate, load_classifier
-from spurious_imagenet.benchmark.evaluation import output_cache
+from spurious_imagenet.benchmark.evaluation import _output_cache as output_cache
+from spurious_imagenet.benchmark.evaluation._forward_cache import EvalOptions
 from spurious_imagenet.benchmark.evaluation.evaluate import measure, short_name
-from spurious_imagenet.benchmark.evaluation.forward_cache import EvalOptions
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo

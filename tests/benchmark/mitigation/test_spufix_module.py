@@ -10,8 +10,8 @@ from helpers import CLASSES
 from spufix_helpers import World, make_world, pixels_of
 from torch import nn
 
+from spurious_imagenet.benchmark.mitigation._readout import readout_of
 from spurious_imagenet.benchmark.mitigation.load import load_mitigation
-from spurious_imagenet.benchmark.mitigation.readout import readout_of
 from spurious_imagenet.benchmark.mitigation.spufix import fit_scorer
 from spurious_imagenet.benchmark.mitigation.spufix_file import Spufix, SpufixDirection, SpufixInfo, labels_digest
 from spurious_imagenet.benchmark.mitigation.spufix_module import SpufixModule, spufix, with_spufix

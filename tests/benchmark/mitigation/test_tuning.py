@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from reference import tuning as naive
 from tuning_world import CLASSES, CUED, World, make_world, ranked, write_store
 
+from spurious_imagenet.benchmark.mitigation._tuning_data import TrainingImages, split_halves
+from spurious_imagenet.benchmark.mitigation._tuning_fit import gap_of, learning_rate
+from spurious_imagenet.benchmark.mitigation._tuning_stats import accuracy_change, closed_share, gap_change
 from spurious_imagenet.benchmark.mitigation.load import load_mitigation
 from spurious_imagenet.benchmark.mitigation.tuning import Tuning, tune, write_tuning
-from spurious_imagenet.benchmark.mitigation.tuning_data import TrainingImages, split_halves
-from spurious_imagenet.benchmark.mitigation.tuning_fit import gap_of, learning_rate
 from spurious_imagenet.benchmark.mitigation.tuning_record import TuningConfig, TuningRecord
-from spurious_imagenet.benchmark.mitigation.tuning_stats import accuracy_change, closed_share, gap_change
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError, ModelError, StoreError, UndefinedMetricError
 from spurious_imagenet.features.store import FeatureStore

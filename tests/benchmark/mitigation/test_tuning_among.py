@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from spurious_imagenet.benchmark.mitigation.tuning_data import ClassEnds
-from spurious_imagenet.benchmark.mitigation.tuning_fit import StoppingSet, correct_by, tune_head
+from spurious_imagenet.benchmark.mitigation._tuning_data import ClassEnds
+from spurious_imagenet.benchmark.mitigation._tuning_fit import StoppingSet, correct_by, tune_head
 from spurious_imagenet.benchmark.mitigation.tuning_record import TuningConfig
 from spurious_imagenet.models.head import LinearHead
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from spurious_imagenet.benchmark.comparison.compare import compare
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.report import write_report
-from spurious_imagenet.benchmark.report.comparison import compare_group
-from spurious_imagenet.benchmark.report.groups import group_records, load_measured
+from spurious_imagenet.benchmark.report._comparison import compare_group
+from spurious_imagenet.benchmark.report._groups import group_records, load_measured
+from spurious_imagenet.benchmark.report._words import mitigation_words, name_list, short_source, signed
 from spurious_imagenet.benchmark.report.reported import reported_papers
 from spurious_imagenet.benchmark.report.tables import ReportTable, model_table
-from spurious_imagenet.benchmark.report.words import mitigation_words, name_list, short_source, signed
 from spurious_imagenet.cli import app
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.images import Protocol

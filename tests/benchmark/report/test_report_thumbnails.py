@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from spurious_imagenet.benchmark.report.groups import Group, MeasuredModel
-from spurious_imagenet.benchmark.report.thumbnails import PER_STRIP, SIDE, choose_images, thumbnail, with_pictures
+from spurious_imagenet.benchmark.report._groups import Group, MeasuredModel
+from spurious_imagenet.benchmark.report._thumbnails import PER_STRIP, SIDE, choose_images, thumbnail, with_pictures
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.images import UndecodableImageError

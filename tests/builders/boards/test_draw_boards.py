@@ -15,7 +15,7 @@ from helpers import CLASSES, picture, random_bank, run_spurious, tree, weights_f
 from PIL import Image
 
 from spurious_imagenet.builders.boards import BoardsResult, draw, draw_boards
-from spurious_imagenet.builders.boards.schema import BOARDS
+from spurious_imagenet.builders.boards._schema import BOARDS
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
 from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA
 from spurious_imagenet.concepts import ConceptBank

@@ -19,7 +19,7 @@ from fiftyone_helpers import App, picture, skip_without_fiftyone
 
 from spurious_imagenet.builders.browse.browse import disagreeing
 from spurious_imagenet.builders.browse.gallery import Gallery, feature_map
-from spurious_imagenet.builders.mining.schema import CANDIDATES
+from spurious_imagenet.builders.mining._schema import CANDIDATES
 from spurious_imagenet.builders.publish.schema import FEATURES
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore

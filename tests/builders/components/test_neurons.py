@@ -8,7 +8,7 @@ from feature_store_helpers import add_part, empty_store
 from reference.neurons import highest, most_important, spread
 
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
-from spurious_imagenet.builders.components.neurons import feature_importance
+from spurious_imagenet.builders.components._neurons import feature_importance
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, ModelError, StoreError
 from spurious_imagenet.features.store import FeatureStore

@@ -18,14 +18,14 @@ from reference import comparison as naive
 from spurious_imagenet.builders.components import ClassNpca, class_npca, npca_concepts
 from spurious_imagenet.builders.contrast import ContrastConfig, ContrastRecord, contrast, write_contrast
 from spurious_imagenet.builders.contrast import report as report_module
-from spurious_imagenet.builders.contrast.cues import found_cues
-from spurious_imagenet.builders.contrast.overlap import (
+from spurious_imagenet.builders.contrast._overlap import (
     distinct_share,
     mean_pairwise,
     principal_angles,
     shared_images,
     top_images,
 )
+from spurious_imagenet.builders.contrast.cues import found_cues
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import DataError, StoreError, UndefinedMetricError
 from spurious_imagenet.features.store import ROW_SCHEMA, FeatureStore

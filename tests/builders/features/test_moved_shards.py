@@ -14,7 +14,7 @@ from helpers import labelled_shard, run_spurious, tree, weights_file
 
 from spurious_imagenet.builders.features import FeaturesConfig, FeaturesResult, extract_features
 from spurious_imagenet.errors import StoreError
-from spurious_imagenet.features.parts import part_name
+from spurious_imagenet.features._parts import part_name
 from spurious_imagenet.features.repeats import repeats_of
 from spurious_imagenet.features.store import FeatureStore
 

@@ -21,7 +21,7 @@ from helpers import encoded, jpeg, picture, run_spurious, tree, weights_file
 from PIL import Image
 
 from spurious_imagenet.builders.imports import ImagesConfig, import_spurious_images
-from spurious_imagenet.builders.imports.archive import ArchiveLimits
+from spurious_imagenet.builders.imports._archive import ArchiveLimits
 from spurious_imagenet.builders.publish.schema import FEATURES
 from spurious_imagenet.errors import DataError, StoreError
 from spurious_imagenet.models.labels import imagenet_label_space

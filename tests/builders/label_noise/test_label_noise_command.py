@@ -13,7 +13,7 @@ from evaluation_helpers import dataset_folder
 from helpers import CLASSES, labelled_shard, random_bank, run_spurious, spread_weights_file, tree
 from PIL import Image
 
-from spurious_imagenet.builders.label_noise.flags import FLAGGED_SCHEMA
+from spurious_imagenet.builders.label_noise._flags import FLAGGED_SCHEMA
 from spurious_imagenet.features.store import FeatureStore
 
 

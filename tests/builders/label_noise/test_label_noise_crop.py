@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from reference.label_noise import crop_box
 
 from spurious_imagenet.builders.label_noise import Box, core_box, core_crop
-from spurious_imagenet.builders.label_noise.crop import in_original
+from spurious_imagenet.builders.label_noise._crop import in_original
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.images import Preprocess
 

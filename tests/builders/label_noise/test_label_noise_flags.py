@@ -14,10 +14,10 @@ from reference.label_noise import flagged as naive_flags
 
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
 from spurious_imagenet.builders.label_noise import FlagRule
-from spurious_imagenet.builders.label_noise.collisions import find_collisions
-from spurious_imagenet.builders.label_noise.flags import FLAGGED_SCHEMA, flag_images
-from spurious_imagenet.builders.label_noise.gaps import mean_gaps
-from spurious_imagenet.builders.label_noise.votes import LEAST_PROBABILITY, ranked_images, votes_on
+from spurious_imagenet.builders.label_noise._collisions import find_collisions
+from spurious_imagenet.builders.label_noise._flags import FLAGGED_SCHEMA, flag_images
+from spurious_imagenet.builders.label_noise._gaps import mean_gaps
+from spurious_imagenet.builders.label_noise._votes import LEAST_PROBABILITY, ranked_images, votes_on
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.datasets.rankings import Rankings, RankingsInfo
 from spurious_imagenet.errors import ConfigError, DataError

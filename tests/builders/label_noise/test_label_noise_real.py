@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spurious_imagenet.builders.label_noise.real import RealLabels, real_report
+from spurious_imagenet.builders.label_noise._real import RealLabels, real_report
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.models.labels import imagenet_label_space
 

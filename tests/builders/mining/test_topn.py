@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.topn import top_by_sorting
 
-from spurious_imagenet.builders.mining.topn import MAX_ID, StreamingTopN
+from spurious_imagenet.builders.mining._topn import MAX_ID, StreamingTopN
 from spurious_imagenet.errors import ConfigError, DataError
 
 BLOCKS = [1, 7, 256, 5000]

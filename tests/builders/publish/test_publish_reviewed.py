@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.publish import PublishConfig, publish
-from spurious_imagenet.builders.review.candidates import candidate_media, items_from_candidates
+from spurious_imagenet.builders.review._candidates import candidate_media, items_from_candidates
 from spurious_imagenet.builders.review.collect import collect
 from spurious_imagenet.builders.review.forms import load_form
 from spurious_imagenet.builders.review.review import Review

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers import jpeg
 
-from spurious_imagenet.builders.boards.schema import BOARDS
-from spurious_imagenet.builders.mining.schema import CANDIDATES
+from spurious_imagenet.builders.boards._schema import BOARDS
+from spurious_imagenet.builders.mining._schema import CANDIDATES
 from spurious_imagenet.io import sha256_file
-from spurious_imagenet.planted.world import TRUTH_SCHEMA
+from spurious_imagenet.planted._world import TRUTH_SCHEMA
 
 CLASSES = ("c0", "c1")
 CONCEPTS = ("npca/c0/0", "npca/c0/1", "npca/c1/0")

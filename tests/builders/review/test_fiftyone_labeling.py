@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from fiftyone_helpers import LABELERS, make_review, skip_without_fiftyone
 
-from spurious_imagenet.builders.fiftyone_app.local_only import LocalOnly
+from spurious_imagenet.builders.fiftyone_app._local_only import LocalOnly
 from spurious_imagenet.builders.fiftyone_app.mongo import Mongo
-from spurious_imagenet.builders.review.labeling import Labeling
+from spurious_imagenet.builders.review._labeling import Labeling
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 

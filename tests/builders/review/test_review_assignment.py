@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from review_helpers import image_items
 
-from spurious_imagenet.builders.review.assignment import assign, order
+from spurious_imagenet.builders.review._assignment import assign, order
 from spurious_imagenet.builders.review.items import ReviewItem
 from spurious_imagenet.errors import ConfigError
 

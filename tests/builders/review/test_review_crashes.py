@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from review_helpers import ACCEPT, REJECT, image_review
 
-from spurious_imagenet.builders.review.journal import Journal
+from spurious_imagenet.builders.review._journal import Journal
 from spurious_imagenet.builders.review.review import Review
 from spurious_imagenet.errors import StoreError
 

@@ -14,8 +14,8 @@ from PIL import Image
 from reference import sensitivity as naive
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng
-from spurious_imagenet.builders.sensitivity import measure as measure_module
-from spurious_imagenet.builders.sensitivity.summary import correlation
+from spurious_imagenet.builders.sensitivity import _measure as measure_module
+from spurious_imagenet.builders.sensitivity._summary import correlation
 from spurious_imagenet.builders.visualise.align_masks import align
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import UndefinedMetricError

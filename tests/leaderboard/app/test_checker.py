@@ -13,8 +13,8 @@ import pytest
 from board_browser import zipped
 from leaderboard_helpers import random_submission, tiny_version
 
-from spurious_imagenet.leaderboard.app.checker import Checker, CheckerConfig
-from spurious_imagenet.leaderboard.app.limits import TokenBucket
+from spurious_imagenet.leaderboard.app._checker import Checker, CheckerConfig
+from spurious_imagenet.leaderboard.app._limits import TokenBucket
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.submission.problems import Limits
 
@@ -81,7 +81,7 @@ def test_requests_wait_up_to_a_number(checker: Checker) -> None:
 
 def test_tokens_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("spurious_imagenet.leaderboard.app.limits.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("spurious_imagenet.leaderboard.app._limits.time.monotonic", lambda: now[0])
     bucket = TokenBucket(2, 3600)
     assert [bucket.take("a") for _ in range(3)] == [True, True, False]
     assert bucket.take("b")

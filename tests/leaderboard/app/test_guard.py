@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from spurious_imagenet.leaderboard.app.guard import SubmitGuard
-from spurious_imagenet.leaderboard.app.limits import TokenBucket
-from spurious_imagenet.leaderboard.app.progress import SubmissionProgress
-from spurious_imagenet.leaderboard.app.uploads import HANDED_IN, Uploads
+from spurious_imagenet.leaderboard.app._guard import SubmitGuard
+from spurious_imagenet.leaderboard.app._limits import TokenBucket
+from spurious_imagenet.leaderboard.app._progress import SubmissionProgress
+from spurious_imagenet.leaderboard.app._uploads import HANDED_IN, Uploads
 
 API = "/submit/gradio_api"
 FORMS = {0: ("file",), 1: ("text", "text")}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spurious_imagenet.leaderboard.app.limits import Gate, GateLimits
+from spurious_imagenet.leaderboard.app._limits import Gate, GateLimits
 
 UPLOAD = "/api/submissions"
 
@@ -78,7 +78,7 @@ def test_a_body_is_counted_while_it_arrives_whatever_its_header_says() -> None:
 
 def test_one_address_has_so_many_uploads_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("spurious_imagenet.leaderboard.app.limits.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("spurious_imagenet.leaderboard.app._limits.time.monotonic", lambda: now[0])
 
     async def check() -> None:
         gate = Gate(App(), GateLimits(uploads_a_minute=3))

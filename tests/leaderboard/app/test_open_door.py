@@ -20,8 +20,8 @@ from leaderboard_helpers import random_submission, tiny_version
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from spurious_imagenet.leaderboard.app.checker import CheckOutcome
-from spurious_imagenet.leaderboard.app.submit_page import mount_submit_page
+from spurious_imagenet.leaderboard.app._checker import CheckOutcome
+from spurious_imagenet.leaderboard.app._submit_page import mount_submit_page
 from spurious_imagenet.leaderboard.store.store import Store
 
 pytest.importorskip("gradio")

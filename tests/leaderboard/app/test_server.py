@@ -14,7 +14,7 @@ from board_browser import CHROMIUM, BoardServer, Watched, browser, pictures, zip
 from leaderboard_helpers import random_submission, random_table, tiny_version
 
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.leaderboard.app.uploads import Uploads
+from spurious_imagenet.leaderboard.app._uploads import Uploads
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.submission.check import check_submission
 from spurious_imagenet.leaderboard.worker.asking import model_request

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from spurious_imagenet.errors import ConfigError
-from spurious_imagenet.leaderboard.app.server import ServeConfig
+from spurious_imagenet.leaderboard.app._server import ServeConfig
 from spurious_imagenet.leaderboard.app.space import write_space
 
 BOARD = "hf://datasets/org/results"

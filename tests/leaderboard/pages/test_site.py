@@ -16,11 +16,11 @@ from leaderboard_helpers import MINERS, class_id, digest, random_submission, tin
 from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Verification
+from spurious_imagenet.leaderboard.pages._table import table_rows
 from spurious_imagenet.leaderboard.pages.board import BoardData
 from spurious_imagenet.leaderboard.pages.export import export_site
 from spurious_imagenet.leaderboard.pages.rendering import asset, slug
 from spurious_imagenet.leaderboard.pages.site import Site
-from spurious_imagenet.leaderboard.pages.table import table_rows
 from spurious_imagenet.leaderboard.store.rescore import rescore
 from spurious_imagenet.leaderboard.store.retiring import retire
 from spurious_imagenet.leaderboard.store.store import Store

@@ -9,8 +9,8 @@ import pytest
 from leaderboard_helpers import random_table, submission_info, tiny_version
 
 from spurious_imagenet.leaderboard.entry import Entry
+from spurious_imagenet.leaderboard.pages._table import equal_entries
 from spurious_imagenet.leaderboard.pages.board import BoardData
-from spurious_imagenet.leaderboard.pages.table import equal_entries
 from spurious_imagenet.leaderboard.scoring.alike import alike_to
 from spurious_imagenet.leaderboard.store.rescore import score_under
 from spurious_imagenet.leaderboard.store.store import Store

@@ -15,9 +15,9 @@ from scoring_helpers import digest, entry_of, info_of, predict, version_of, vers
 from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.errors import DataError, UndefinedMetricError
 from spurious_imagenet.leaderboard.entry import Entry, Verification
+from spurious_imagenet.leaderboard.scoring._significance import better_and_worse
 from spurious_imagenet.leaderboard.scoring.ranking import Contender, Ranking, rank_entries
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry
-from spurious_imagenet.leaderboard.scoring.significance import better_and_worse
 
 VERSION = with_rankings(version_of(version_rows(classes=6), gap_k=3, resamples=200))
 

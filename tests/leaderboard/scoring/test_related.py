@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scoring_helpers import digest, info_of, miner, version_of, version_rows
 
-from spurious_imagenet.leaderboard.scoring.related import architecture_of, family_of, relations
+from spurious_imagenet.leaderboard.scoring._related import architecture_of, family_of, relations
 
 WEIGHTS = digest("resnet50")
 MINERS = (

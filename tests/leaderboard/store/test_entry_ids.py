@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from leaderboard_helpers import random_submission, tiny_version
 
-from spurious_imagenet.leaderboard.store import entries
-from spurious_imagenet.leaderboard.store.entries import entry_path, predictions_path
+from spurious_imagenet.leaderboard.store import _entries as entries
+from spurious_imagenet.leaderboard.store._entries import entry_path, predictions_path
 from spurious_imagenet.leaderboard.store.object_store import ObjectStore
 from spurious_imagenet.leaderboard.store.records import canonical_predictions, content_sha256, entry_id, json_bytes
 from spurious_imagenet.leaderboard.store.store import Store

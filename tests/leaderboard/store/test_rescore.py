@@ -9,8 +9,8 @@ from leaderboard_helpers import class_id, digest, random_submission, tiny_versio
 from spurious_imagenet.datasets.manifest import images_sha256
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry
+from spurious_imagenet.leaderboard.store._retired import without_retired
 from spurious_imagenet.leaderboard.store.rescore import rescore, score_under
-from spurious_imagenet.leaderboard.store.retired import without_retired
 from spurious_imagenet.leaderboard.store.retiring import retire, retired_version
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.submission.predictions import as_predictions
