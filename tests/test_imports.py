@@ -145,3 +145,31 @@ def test_the_rules_catch_a_violation(tmp_path: Path) -> None:
     assert not _may_import("builders", "planted")
     assert not _may_import("builders", "leaderboard")
     assert _circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+#: Modules that nothing imports from another folder, but that are reached by name.
+BY_NAME = {
+    "spurious_imagenet.benchmark.mitigation.spufix_module",  # a scheme of models, and the front door's ``spufix``
+}
+
+
+def _imported_elsewhere() -> set[str]:
+    """Return the modules that another folder imports, or a script of the examples or the benchmarks."""
+    found = {name for module, names in _modules().items() for name in names if _folder_of(module) != _folder_of(name)}
+    scripts = [*(ROOT / "examples").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    return found | {name for script in scripts for name in _imports(script) if name in FILES}
+
+
+def _folder_of(module: str) -> str:
+    return module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def test_an_underscore_says_that_only_the_own_folder_imports_a_module() -> None:
+    elsewhere = _imported_elsewhere() | BY_NAME
+    for module, path in FILES.items():
+        if path.name == "__init__.py" or module.count(".") < 2 or module.split(".")[1] == "cli" or "plugin" in module:
+            continue
+        private = path.name.startswith("_")
+        assert private != (module in elsewhere), (
+            f"{path.relative_to(ROOT)} is {'' if module in elsewhere else 'not '}imported by other folders"
+        )

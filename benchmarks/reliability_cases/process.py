@@ -11,7 +11,7 @@ _PROGRAM = """
 import os, warnings
 import numpy, PIL.Image, io, timm
 from spurious_imagenet.images import DecodeLimits, decode_image
-from spurious_imagenet.leaderboard.worker.specs import load_public
+from spurious_imagenet.leaderboard.worker._specs import load_public
 from spurious_imagenet.errors import SpuriousImagenetError
 
 before = dict(os.environ), list(warnings.filters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spurious_imagenet.builders.imports.object_array import read_object_scalar
+from spurious_imagenet.builders.imports._object_array import read_object_scalar
 from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.models.labels import imagenet_label_space
@@ -20,7 +20,7 @@ def read_sfe_components(path: str | Path) -> ConceptVerdicts:
     Class indices are those of ImageNet-1k. Components are 0-based in the file, as here; the paper counts from 1.
 
     Args:
-        path: The file; it is never unpickled, see :mod:`~spurious_imagenet.builders.imports.object_array`.
+        path: The file; it is never unpickled, see :mod:`~spurious_imagenet.builders.imports._object_array`.
 
     Returns:
         One ``spurious`` verdict of kind ``npca`` a component, by class index and component. Single votes were not

@@ -1,6 +1,6 @@
 """Neural PCA feature visualisations: the image that maximises each concept of a class (SFE section 4).
 
-See :mod:`~spurious_imagenet.builders.visualise.npfv_store` for what is written.
+See :mod:`~spurious_imagenet.builders.visualise._npfv_store` for what is written.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor
 
 from spurious_imagenet.builders.features import FeaturesConfig
 from spurious_imagenet.builders.features.extract import store_config
+from spurious_imagenet.builders.visualise._npfv_store import NPFV_SCHEMA, NpfvStore
 from spurious_imagenet.builders.visualise.apgd import FIRST_STEP, Objective, maximise
-from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA, NpfvStore
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.images import Preprocess

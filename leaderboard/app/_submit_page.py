@@ -38,7 +38,7 @@ def mount_submit_page(
     upload: int,
     queue: int,
 ) -> dict[int, tuple[FieldKind, ...]]:
-    """Mount the page at ``/submit``, to be served behind :class:`~spurious_imagenet.leaderboard.app._guard.SubmitGuard`.
+    """Mount the page at ``/submit``, to be served behind :class:`SubmitGuard`.
 
     Args:
         app: The server.

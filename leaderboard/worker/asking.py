@@ -30,7 +30,7 @@ def model_request(fields: dict[str, Any], allowed: Collection[str] = ()) -> Mode
 
     Args:
         fields: Those of :class:`ModelRequest`.
-        allowed: See :func:`~spurious_imagenet.leaderboard.worker.specs.check_spec`.
+        allowed: See :func:`~spurious_imagenet.leaderboard.worker._specs.check_spec`.
 
     Raises:
         ConfigError: A field is refused, or the spec is not one that workers run; all that is wrong is said.
@@ -39,7 +39,7 @@ def model_request(fields: dict[str, Any], allowed: Collection[str] = ()) -> Mode
         wanted = ModelRequest(**fields)
     except ValidationError as error:
         raise ConfigError("\n".join(_sentences(error))) from None
-    from spurious_imagenet.leaderboard.worker.specs import check_spec  # it imports torch
+    from spurious_imagenet.leaderboard.worker._specs import check_spec  # it imports torch
 
     check_spec(wanted.spec, allowed)
     return wanted

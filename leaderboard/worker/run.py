@@ -16,8 +16,8 @@ from spurious_imagenet.leaderboard.store.rescore import score_under
 from spurious_imagenet.leaderboard.store.store import Store
 from spurious_imagenet.leaderboard.submission.check import check_submission
 from spurious_imagenet.leaderboard.submission.make import make_submission
+from spurious_imagenet.leaderboard.worker._specs import load_public
 from spurious_imagenet.leaderboard.worker.queue import ModelRequest, Queue, Queued, RunOutcome
-from spurious_imagenet.leaderboard.worker.specs import load_public
 
 __all__ = ["Workplace", "run_request", "work"]
 

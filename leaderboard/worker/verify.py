@@ -19,8 +19,8 @@ from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.entry import Entry, Verification
 from spurious_imagenet.leaderboard.store.records import now
 from spurious_imagenet.leaderboard.store.store import Store
+from spurious_imagenet.leaderboard.worker._specs import load_public
 from spurious_imagenet.leaderboard.worker.run import Workplace
-from spurious_imagenet.leaderboard.worker.specs import load_public
 from spurious_imagenet.models import Classifier
 from spurious_imagenet.models.inference import ImageRunner, softmax
 

@@ -11,8 +11,8 @@ import torch
 from helpers import run_spurious
 from PIL import Image
 
+from spurious_imagenet.builders.visualise._npfv_store import NPFV_SCHEMA
 from spurious_imagenet.builders.visualise.npfv import NpfvStore
-from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.planted import WorldConfig, class_id_of
 from spurious_imagenet.planted.recogniser import THINGS, Recogniser, draw_alone, train_recogniser

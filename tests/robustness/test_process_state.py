@@ -34,7 +34,7 @@ from spurious_imagenet.data_cards.croissant import write_croissant
 from spurious_imagenet.data_cards.croissant_check import check_croissant
 from spurious_imagenet.datasets.spurious import open_dataset
 from spurious_imagenet.images import DecodeLimits, decode_image
-from spurious_imagenet.leaderboard.worker.specs import load_public
+from spurious_imagenet.leaderboard.worker._specs import load_public
 from spurious_imagenet.models.open_clip_models import create_open_clip
 from spurious_imagenet.planted.training import reproducible
 from spurious_imagenet.process_state import Bars, environment, log_levels, no_warnings

@@ -17,7 +17,7 @@ from PIL import Image
 from spurious_imagenet.builders.boards import BoardsResult, draw, draw_boards
 from spurious_imagenet.builders.boards._schema import BOARDS
 from spurious_imagenet.builders.components import NeuronsConfig, build_neuron_bank
-from spurious_imagenet.builders.visualise.npfv_store import NPFV_SCHEMA
+from spurious_imagenet.builders.visualise._npfv_store import NPFV_SCHEMA
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.errors import ConfigError, DataError, StoreError
 from spurious_imagenet.images import DecodeLimits, decode_image

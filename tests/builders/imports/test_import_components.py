@@ -13,7 +13,7 @@ import pytest
 from helpers import run_spurious
 
 from spurious_imagenet.builders.imports import read_sfe_components
-from spurious_imagenet.builders.imports.object_array import read_object_scalar
+from spurious_imagenet.builders.imports._object_array import read_object_scalar
 from spurious_imagenet.concepts import ConceptVerdicts
 from spurious_imagenet.errors import DataError
 from spurious_imagenet.models.labels import imagenet_label_space

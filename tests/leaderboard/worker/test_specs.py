@@ -8,7 +8,7 @@ import pytest
 
 from spurious_imagenet.errors import ConfigError, ModelError
 from spurious_imagenet.leaderboard.submission.information import is_public_spec
-from spurious_imagenet.leaderboard.worker.specs import check_spec, load_public
+from spurious_imagenet.leaderboard.worker._specs import check_spec, load_public
 from spurious_imagenet.models import timm_models
 from spurious_imagenet.models.file_models import _WHEELS
 

@@ -11,8 +11,6 @@ from spurious_imagenet.models import Classifier, load_classifier
 from spurious_imagenet.models.spec import ModelSpec
 from spurious_imagenet.process_state import environment
 
-__all__ = ["LOCAL_SCHEMES", "check_spec", "load_public"]
-
 #: What the owner of a board may allow besides, for models of their own: no scheme that runs code.
 LOCAL_SCHEMES = ("file",)
 _HUB = ("hf-hub:", "hf_hub:")

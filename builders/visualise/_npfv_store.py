@@ -19,8 +19,6 @@ import pyarrow.parquet as pq
 
 from spurious_imagenet.errors import StoreError
 
-__all__ = ["NPFV_SCHEMA", "NpfvStore"]
-
 #: One row per concept. ``file`` is relative to the visualisations' folder; ``objective`` and ``start_objective``: the
 #: concept's score of the image and of the grey image; ``confidence``: softmax probability of the class at the image;
 #: ``chosen_rank``: 1 for the most confident of the class, null where not chosen.

@@ -19,8 +19,6 @@ import numpy as np
 
 from spurious_imagenet.errors import DataError
 
-__all__ = ["read_object_scalar"]
-
 _MAX_BYTES = 4 << 20  # 1,600 times the published file
 _MAX_TUPLE = 8
 #: What ``numpy.save`` writes before the pickle of one object. NumPy's own reader tokenises it as Python source.
