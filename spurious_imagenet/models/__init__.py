@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "BACKENDS": "backends",
+    "BACKENDS": "_backends",
     "SCHEMES": "load",
-    "Backend": "backends",
+    "Backend": "_backends",
     "Classifier": "classifier",
     "LabelSpace": "labels",
     "LinearHead": "head",
