@@ -33,7 +33,7 @@ def command(
     shards: ShardsNow = None,
     allow_pipe: Annotated[bool, typer.Option(help="Allow pipe: addresses, which run a shell command.")] = False,
 ) -> None:
-    """Draw one board a concept, from which a person judges whether it is spurious.
+    """Draw one board per concept, from which a person judges whether it is spurious.
 
     Open OUT/index.html in a browser. Rerun the same command to go on after an interruption.
     """

@@ -24,7 +24,7 @@ def command(
     arch: Annotated[str, typer.Option(help="timm architecture.")] = "resnet50",
     temperature: Annotated[float, typer.Option(help="The model divides its logits by it.")] = 1.0,
     image_size: Annotated[int, typer.Option(help="Input side, px.", min=1)] = 224,
-    labels: Annotated[Path | None, typer.Option(help="One class id a line; ImageNet-1k if not given.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="One class id per line; ImageNet-1k if not given.")] = None,
 ) -> None:
     """Turn a pickled checkpoint that you trust into safetensors."""
     ids, names = read_labels_file(labels) if labels else (None, None)

@@ -33,7 +33,7 @@ __all__ = ["command"]
 
 def command(
     dataset: Annotated[str, typer.Option(help="Dataset folder written by `spurious publish`, or a Hub id.")],
-    val: Annotated[str, typer.Option(help="Validation images: shards, or a folder with one sub-folder a class.")],
+    val: Annotated[str, typer.Option(help="Validation images: shards, or a folder with one sub-folder per class.")],
     out: Annotated[Path, typer.Option(help="Record to write (JSON); with --models a folder, gone on with if there.")],
     model: Annotated[str | None, typer.Option(help="Model spec, such as timm:resnet50.a1_in1k.")] = None,
     models: Annotated[

@@ -47,7 +47,7 @@ def command(
     precision: Annotated[
         str, typer.Option(help="float32, float16 or bfloat16 (autocast of the torch backends).")
     ] = "float32",
-    batch_size: Annotated[int | None, typer.Option(help="Images a forward pass.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass.", min=1)] = None,
     workers: Workers = None,
     max_reject_fraction: Annotated[float, typer.Option(help="Fail if a larger share is rejected.", min=0, max=1)] = 0.5,
     max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,

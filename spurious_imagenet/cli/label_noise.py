@@ -48,7 +48,7 @@ def command(
         str | None, typer.Option(help="The ranked images, folder or shards; by default those of the first store.")
     ] = None,
     review: Annotated[int, typer.Option(help="Prepare so many of the most suspicious images for review.")] = 200,
-    crops: Annotated[int, typer.Option(help="Draw core crops of so many flagged images a class.")] = 0,
+    crops: Annotated[int, typer.Option(help="Draw core crops of so many flagged images per class.")] = 0,
     model: Annotated[str | None, typer.Option(help="The bank's model, if it has moved; for core crops.")] = None,
 ) -> None:
     """List images whose label may be wrong, and classes that collide.

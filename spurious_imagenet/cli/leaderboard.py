@@ -44,7 +44,7 @@ def group() -> None:
 def init(
     board: Board,
     dataset: Annotated[str, typer.Option(help="Published dataset of spurious images: folder or Hub id.")],
-    val: Annotated[str, typer.Option(help="Validation images: shards, or a folder with one sub-folder a class.")],
+    val: Annotated[str, typer.Option(help="Validation images: shards, or a folder with one sub-folder per class.")],
     rankings: Annotated[
         Path | None, typer.Option(help="Folder of `spurious rank` for these validation images: adds spurious gaps.")
     ] = None,
@@ -54,7 +54,7 @@ def init(
     version: Annotated[str | None, typer.Option(help="For datasets that do not say theirs, such as 1.0.0.")] = None,
     name: Annotated[str | None, typer.Option(help="Title; the dataset's if left out.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="File with one class id a line: the classes whose validation images count.")
+        Path | None, typer.Option(help="File with one class id per line: the classes whose validation images count.")
     ] = None,
     max_label_problems: MaxLabelProblems = MAX_LABEL_PROBLEMS,
     gap_k: Annotated[int, typer.Option(help="Images on either side of each class's spurious gap.", min=1)] = 10,
@@ -136,7 +136,7 @@ def _same_predictions(store: Store, entry: Entry, version: str) -> list[Entry]:
 @app.command("retire")
 def retire_command(
     board: Board,
-    images: Annotated[Path, typer.Option(help="File with one image a line: SHA-256, or class id and SHA-256.")],
+    images: Annotated[Path, typer.Option(help="File with one image per line: SHA-256, or class id and SHA-256.")],
     reason: Annotated[str, typer.Option(help="Why, in one sentence that everyone can read.")],
     version: Annotated[str, typer.Option(help="Name of the new version, such as 1.0.1.")],
     workers: Workers = None,

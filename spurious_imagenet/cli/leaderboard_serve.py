@@ -25,7 +25,7 @@ def serve(
     ] = None,
     submit: Annotated[bool, typer.Option(help="Let visitors hand in entries.")] = True,
     max_upload: Annotated[int, typer.Option(help="Largest upload, MiB.", min=1, max=4096)] = 256,
-    uploads_a_minute: Annotated[int, typer.Option(help="Uploads of one address a minute.", min=1)] = 6,
+    uploads_a_minute: Annotated[int, typer.Option(help="Uploads of one address per minute.", min=1)] = 6,
     uploads_at_once: Annotated[int, typer.Option(help="Uploads at the same time, of all addresses.", min=1)] = 4,
     requests: Annotated[bool, typer.Option(help="Let visitors ask for published models to be run by a worker.")] = True,
     requests_an_hour: Annotated[int, typer.Option(help="Requests of one address an hour.", min=1)] = 10,

@@ -25,7 +25,7 @@ Allowed = Annotated[
     typer.Option("--allow-scheme", help="file: models of your own, on a board of your own."),
 ]
 Dataset = Annotated[str, typer.Option(help="The leaderboard's published dataset: folder or Hub id.")]
-Val = Annotated[str, typer.Option(help="Its validation images: shards, or a folder with one sub-folder a class.")]
+Val = Annotated[str, typer.Option(help="Its validation images: shards, or a folder with one sub-folder per class.")]
 
 
 def request(

@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Write where the images that show a concept show it, as 8-bit soft masks (SR section I.2.2).
 
-    One folder a class, each whole; rerun the same command to go on after an interruption.
+    One folder per class, each whole; rerun the same command to go on after an interruption.
     """
     config = validated(MasksConfig, share=share, components=components, concepts=tuple(concept or ()))
     concepts, store = ConceptBank.load(bank), open_store(features)

@@ -43,10 +43,10 @@ def world(
     tiny: Annotated[bool, typer.Option(help="Draw some hundred images only, to try the commands.")] = False,
     small: Annotated[bool, typer.Option(help="Draw a thousand images, enough for a first look.")] = False,
     measure: Annotated[
-        bool, typer.Option(help="Draw 200 validation images a class and the least of everything else.")
+        bool, typer.Option(help="Draw 200 validation images per class and the least of everything else.")
     ] = False,
-    train_per_class: Annotated[int | None, typer.Option(help="Training images a class.")] = None,
-    val_per_class: Annotated[int | None, typer.Option(help="Validation images a class.")] = None,
+    train_per_class: Annotated[int | None, typer.Option(help="Training images per class.")] = None,
+    val_per_class: Annotated[int | None, typer.Option(help="Validation images per class.")] = None,
     pool_cue_only: PoolImages = None,
     pool_cue_other: PoolImages = None,
     pool_cue_own: PoolImages = None,

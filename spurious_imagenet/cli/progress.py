@@ -26,7 +26,7 @@ def progress_bar(unit: str, what: str = "") -> Iterator[Progress]:
     """Show a progress bar on standard error; each task may set the field ``note``.
 
     Work that will take long is announced with an estimate as soon as its pace is known. Where standard error is not a
-    terminal, a line a minute says how far it is.
+    terminal, a line per minute says how far it is.
 
     Args:
         unit: What is counted.
@@ -48,7 +48,7 @@ def progress_bar(unit: str, what: str = "") -> Iterator[Progress]:
 
 @contextmanager
 def image_counter(name: str) -> Iterator[Callable[[int], None]]:
-    """Show how many images are done, and how many a second, where nobody knows how many there are."""
+    """Show how many images are done, and how many per second, where nobody knows how many there are."""
     with progress_bar("images") as bar:
         task, began, done = bar.add_task(name, total=None, note=""), time.monotonic(), 0
 

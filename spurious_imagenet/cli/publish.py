@@ -78,7 +78,7 @@ def command(
     bank: Annotated[Path | None, typer.Option(help="Concept bank: eigenvalues, names, verdicts.")] = None,
     concept: Annotated[list[str] | None, typer.Option(help="Publish this concept id only; may be given often.")] = None,
     min_images: Annotated[int | None, typer.Option(help="Leave out concepts with fewer kept images.", min=1)] = None,
-    per_concept: Annotated[int | None, typer.Option(help="At most so many images a concept.", min=1)] = None,
+    per_concept: Annotated[int | None, typer.Option(help="At most so many images per concept.", min=1)] = None,
     name: Annotated[str | None, typer.Option(help="Title of the dataset.")] = None,
     licence: Annotated[
         str | None, typer.Option("--license", help="The Hub's id of the whole dataset's licence, such as cc-by-4.0.")

@@ -59,7 +59,7 @@ def create(
     ] = None,
     per_item: Annotated[int, typer.Option(help="Labelers an item.", min=1)] = 2,
     concept: Annotated[list[str] | None, typer.Option(help="Judge this concept id only; may be given often.")] = None,
-    per_concept: Annotated[int | None, typer.Option(help="At most so many candidates a concept.", min=1)] = None,
+    per_concept: Annotated[int | None, typer.Option(help="At most so many candidates per concept.", min=1)] = None,
     gold: Annotated[Path | None, typer.Option(help="Known answers of some items, a sheet (.csv or .jsonl).")] = None,
     gold_tolerance: Annotated[
         float, typer.Option(help="Share of the known answers that a labeler may miss unwarned.", min=0, max=1)

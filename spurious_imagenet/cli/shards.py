@@ -26,10 +26,10 @@ __all__ = ["shards", "verify_shards"]
 
 
 def shards(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images, or of one folder a class.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images, or of one folder per class.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="New directory for the tars and shards.json.")],
     metadata: Annotated[
-        Path | None, typer.Option(help="CSV with a row an image (column ImageID, image_id, file_name or filename).")
+        Path | None, typer.Option(help="CSV with a row per image (column ImageID, image_id, file_name or filename).")
     ] = None,
     images_per_shard: Annotated[int, typer.Option(min=1, help="Images in one tar.")] = 1000,
     prefix: Annotated[str, typer.Option(help="Start of the tars' names.")] = "images",

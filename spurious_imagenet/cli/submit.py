@@ -39,7 +39,7 @@ def make(
     dataset: Annotated[
         str | None, typer.Option(help="Published dataset: folder or Hub id; a record knows its own.")
     ] = None,
-    val: Annotated[str | None, typer.Option(help="Validation images: shards, or a folder a class.")] = None,
+    val: Annotated[str | None, typer.Option(help="Validation images: shards, or a folder per class.")] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="paper, or standard: the model's own transform.")] = None,
     spufix: Annotated[Path | None, typer.Option(help="File of `spurious spufix` or `spurious tune` to apply.")] = None,
     record: Annotated[
@@ -80,7 +80,7 @@ def make(
     )
     write_submission(made, out)
     if made.info.spec is None:
-        _say(f"note: {found.model} is no public spec and is left out; no one else can run the entry again.", console)
+        _say(f"note: {found.model} is not a public spec and is left out; no one else can run the entry again.", console)
     _say(f"{out}: {made.info.model}, protocol {made.info.protocol.value}, {len(made.table)} rows.")
 
 
