@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.evaluation.values import ClassGap, GapRecord
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, bootstrap_mean, class_rng, mean_over_classes
-from spurious_imagenet.benchmark.metrics.gaps import accuracy_by_percentile, extremes, mean_gap, pooled_gap
+from spurious_imagenet.benchmark.metrics.gaps import accuracy_by_percentile, mean_gap, pooled_gap, top_and_bottom_k
 from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.benchmark.metrics.values import CurvePoint
 from spurious_imagenet.datasets.predictions import Predictions
@@ -143,7 +143,7 @@ def gap_record(
 def gap_sample(
     predictions: Predictions, rankings: Rankings, *, k: int, resamples: int, seed: int, where: str
 ) -> GapSample:
-    """Find every class's extremes, and how the model does on them and on resamples of them.
+    """Find every class's top_and_bottom_k, and how the model does on them and on resamples of them.
 
     Arguments and errors are those of :func:`gap_record`.
     """
@@ -189,7 +189,7 @@ def _class_extremes(class_id: str, images: pd.DataFrame, k: int, resamples: int,
     control = bool(images["control"].any())
     alone = _single_scores(images, class_id) if control else None
     orders = images["rank"].to_numpy()[None] if alone is None else alone
-    ends = [extremes(order, hashes, k, f"class {class_id}") for order in orders]
+    ends = [top_and_bottom_k(order, hashes, k, f"class {class_id}") for order in orders]
     high, low = (np.stack([correct[side] for side in sides]) for sides in zip(*ends, strict=True))
     resampled = [_resampled(right, resamples, seed, class_id, side) for right, side in ((high, _HIGH), (low, _LOW))]
     if alone is None:

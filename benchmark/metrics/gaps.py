@@ -19,7 +19,7 @@ __all__ = [
     "RobustnessLine",
     "accuracy_by_percentile",
     "effective_robustness",
-    "extremes",
+    "top_and_bottom_k",
     "gap_correlation",
     "mean_gap",
     "pooled_gap",
@@ -59,7 +59,9 @@ class RobustnessLine(NamedTuple):
     effective_robustness: NDArray[np.float64]
 
 
-def extremes(spuriosity: ArrayLike, ties: ArrayLike, k: int, where: str = "the class") -> tuple[Indices, Indices]:
+def top_and_bottom_k(
+    spuriosity: ArrayLike, ties: ArrayLike, k: int, where: str = "the class"
+) -> tuple[Indices, Indices]:
     """Choose exactly the k images of highest and the k of lowest spuriosity of one class.
 
     Images are ordered by spuriosity, equal ones by their tie key, ascending: of images that tie at the k-th place the
@@ -100,7 +102,7 @@ def spurious_gap(correct: ArrayLike, spuriosity: ArrayLike, ties: ArrayLike, k: 
     Args:
         correct: (n,) bool, whether each image was classified as the class.
         spuriosity: (n,) spuriosity, or rank, of each image; higher shows the class's spurious features more.
-        ties: (n,) a key of each image that breaks ties; see :func:`extremes`.
+        ties: (n,) a key of each image that breaks ties; see :func:`top_and_bottom_k`.
         k: Images on either side; 10 in SR.
         where: What to call the class in an error.
 
@@ -108,7 +110,7 @@ def spurious_gap(correct: ArrayLike, spuriosity: ArrayLike, ties: ArrayLike, k: 
         UndefinedMetricError: There are fewer than 2k images, or the shapes differ.
     """
     right = np.asarray(correct, bool)
-    high, low = extremes(spuriosity, ties, k, where)
+    high, low = top_and_bottom_k(spuriosity, ties, k, where)
     if right.shape != np.shape(spuriosity):
         raise UndefinedMetricError(f"{where} has {np.shape(spuriosity)} spuriosities and {right.shape} results.")
     return Gap(float(right[high].mean()), float(right[low].mean()))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spurious_imagenet.benchmark.metrics.gaps import extremes
+from spurious_imagenet.benchmark.metrics.gaps import top_and_bottom_k
 from spurious_imagenet.benchmark.mitigation.tuning_record import Method
 from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import DataError, UndefinedMetricError
@@ -254,7 +254,7 @@ def _ends(images: ValidationImages, half: int | None, label: int, k: int) -> Cla
     ranks = images.ranks_of(half)
     ranks = ranks[ranks["label"] == label]
     rows = ranks["row"].to_numpy()
-    high, low = extremes(ranks["rank"].to_numpy(), ranks["sha256"].to_numpy(str), k)
+    high, low = top_and_bottom_k(ranks["rank"].to_numpy(), ranks["sha256"].to_numpy(str), k)
     return ClassEnds(label, rows[high], rows[low])
 
 

@@ -115,7 +115,7 @@ def histogram(scores: NDArray[np.floating[Any]]) -> Histogram:
     )
 
 
-def extremes(scores: NDArray[np.floating[Any]], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def top_and_bottom_k(scores: NDArray[np.floating[Any]], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find the highest and the lowest scores; no image is among both.
 
     Args:

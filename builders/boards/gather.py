@@ -16,9 +16,9 @@ from spurious_imagenet.builders.boards._evidence import (
     Pixels,
     Prototype,
     evenly,
-    extremes,
     histogram,
     read_pixels,
+    top_and_bottom_k,
 )
 from spurious_imagenet.builders.boards.gradcam import CamOutput, ConceptCam
 from spurious_imagenet.concepts import ConceptBank
@@ -117,7 +117,7 @@ class Gatherer:
         if not len(images):
             raise DataError(f"the store has no image of class {bank.table['class_id'].iloc[0]}, which has concepts.")
         scores = bank.score(self._index.features(images))
-        shown = [extremes(column, _SHOWN) for column in scores.T]
+        shown = [top_and_bottom_k(column, _SHOWN) for column in scores.T]
         references = evenly(images, _REFERENCES)
         needed = np.unique(np.concatenate([references, *(images[both] for pair in shown for both in pair)]))
         keys, pixels = read_pixels(

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, bootstrap_mean, class_rng
-from spurious_imagenet.benchmark.metrics.gaps import extremes
+from spurious_imagenet.benchmark.metrics.gaps import top_and_bottom_k
 from spurious_imagenet.benchmark.metrics.intervals import interval
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.builders.label_noise._votes import ModelVotes
@@ -98,7 +98,9 @@ def _gap_of(
     images: pd.DataFrame, votes: ModelVotes, names: Mapping[str, str], k: int, resamples: int, seed: int
 ) -> MeanGap:
     class_id = str(images["class_id"].iloc[0])
-    high, low = extremes(images["rank"].to_numpy(), images["sha256"].to_numpy(dtype=str), k, f"class {class_id}")
+    high, low = top_and_bottom_k(
+        images["rank"].to_numpy(), images["sha256"].to_numpy(dtype=str), k, f"class {class_id}"
+    )
     correct = (votes.predicted == class_id).astype(np.float64)
     draws = [
         bootstrap_mean(correct[side].mean(axis=1), bootstrap_counts(k, resamples, class_rng(seed, class_id, number)))

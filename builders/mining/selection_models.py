@@ -16,7 +16,13 @@ from spurious_imagenet.models import load_classifier
 from spurious_imagenet.models.spec import ModelSpec, public_spec
 from spurious_imagenet.models.weights_file import read_weights_info
 
-__all__ = ["architecture_of", "identity_under_new_paths", "read_miners", "remember_voters", "remembered_voters"]
+__all__ = [
+    "architecture_of",
+    "identity_under_new_paths",
+    "read_selection_models",
+    "remember_voters",
+    "remembered_voters",
+]
 
 _VOTERS = "voters.json"
 
@@ -80,7 +86,11 @@ def identity_under_new_paths(root: Path, identity: dict[str, Any]) -> dict[str, 
     if begun is None or begun == identity or _without_directories(begun) != _without_directories(identity):
         return identity
     finished = (root / "receipt.json").is_file()
-    voted = read_miners(root)[1:] if finished else remembered_voters(root / "unfinished", begun["settings"]["agree"])
+    voted = (
+        read_selection_models(root)[1:]
+        if finished
+        else remembered_voters(root / "unfinished", begun["settings"]["agree"])
+    )
     for spec, before in zip(identity["settings"]["agree"], voted, strict=True):
         if spec != before.model and load_classifier(spec).weights_sha256 != before.weights_sha256:
             return identity
@@ -99,7 +109,7 @@ def _without_directories(identity: dict[str, Any]) -> dict[str, Any]:
     return identity | {"settings": settings | {"agree": [public_spec(spec) for spec in settings["agree"]]}}
 
 
-def read_miners(candidates: str | Path) -> tuple[SelectionModel, ...]:
+def read_selection_models(candidates: str | Path) -> tuple[SelectionModel, ...]:
     """Read which models chose the candidates, the scoring model first.
 
     Candidates of older versions tell no weights of the voters.

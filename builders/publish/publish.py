@@ -20,7 +20,7 @@ import pandas as pd
 
 from spurious_imagenet.builders.mining import read_candidates
 from spurious_imagenet.builders.mining.select import Status
-from spurious_imagenet.builders.mining.selection_models import read_miners
+from spurious_imagenet.builders.mining.selection_models import read_selection_models
 from spurious_imagenet.builders.publish._concepts import CONCEPTS, ConceptFacts
 from spurious_imagenet.builders.publish._config import PublishConfig
 from spurious_imagenet.builders.publish._finish import finish
@@ -99,7 +99,7 @@ def publish(
     kept, review, labelers = _accepted(_kept(candidates, config), config)
     chosen = _choose(_without(kept, errata.keys), config)
     errata.demand_reasons(set(zip(chosen.rows["class_id"], chosen.rows["sha256"], strict=True)))
-    facts = ConceptFacts.read(config, read_miners(config.candidates)[0], labelers)
+    facts = ConceptFacts.read(config, read_selection_models(config.candidates)[0], labelers)
     concepts = summarise(chosen.rows).assign(name=lambda t: _names(t, facts))
     judged = None if review is None else review.as_dict()
     with atomic_directory(out) as directory:
@@ -199,7 +199,7 @@ def _manifest(
     new = set(zip(rows["class_id"], rows["sha256"], strict=True)) - set(errata.published)
     now = sum(r.since == config.version for r in errata.retired)
     counts = mining_counts(candidates) | _counts(chosen, review) | {"retired": len(errata.retired), "turned": turned}
-    miners = [m.model_copy(update={"model": public_spec(m.model)}) for m in read_miners(config.candidates)]
+    miners = [m.model_copy(update={"model": public_spec(m.model)}) for m in read_selection_models(config.candidates)]
     return DatasetManifest(
         kind="spurious-images",
         name=config.name,

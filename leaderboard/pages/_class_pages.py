@@ -12,7 +12,7 @@ import pandas as pd
 
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.leaderboard.pages._pictures import board_key, board_picture, image_key, image_picture
-from spurious_imagenet.leaderboard.pages._table import kin_words, verified
+from spurious_imagenet.leaderboard.pages._table import related_words, verified
 from spurious_imagenet.leaderboard.pages.board import ClassValues, VersionBoard
 from spurious_imagenet.leaderboard.pages.rendering import slug
 
@@ -67,7 +67,7 @@ def _row(board: VersionBoard, entry_id: str, values: ClassValues) -> dict[str, A
         "mitigation": entry.info.mitigation,
         "verified": state > 0,
         "refuted": state < 0,
-        "kin": kin_words(board.score(entry_id)),
+        "kin": related_words(board.score(entry_id)),
         "auc": _interval(values, "auc"),
         "ap": _interval(values, "ap"),
     }

@@ -15,7 +15,7 @@ from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Entry
 from spurious_imagenet.leaderboard.pages._downloads import predictions_file
 from spurious_imagenet.leaderboard.pages._pictures import image_key, image_picture
-from spurious_imagenet.leaderboard.pages._table import kin_words, script, verified
+from spurious_imagenet.leaderboard.pages._table import related_words, script, verified
 from spurious_imagenet.leaderboard.pages.board import BoardData, VersionBoard
 from spurious_imagenet.leaderboard.pages.rendering import slug
 from spurious_imagenet.leaderboard.scoring.ranking import Gain
@@ -42,7 +42,7 @@ def entry_context(data: BoardData, entry: Entry) -> dict[str, Any]:
         "score": score,
         "verified": state > 0,
         "refuted": state < 0,
-        "kin": kin_words(score) if score else "",
+        "kin": related_words(score) if score else "",
         "mitigation": info.mitigation,
         "verifications": list(reversed(verifications)),
         "rank_words": _rank_words(board, entry)
@@ -113,7 +113,7 @@ def _remarks(board: VersionBoard, entry_id: str, score: Score) -> list[str]:
     found = []
     if score.related:
         found.append(
-            f"Related to models that chose the images, which were picked against such models: {kin_words(score)}."
+            f"Related to models that chose the images, which were picked against such models: {related_words(score)}."
         )
     if same := board.alike.get(entry_id):
         found.append(f"Its predictions equal those of {_named(board, same)} on every image.")
@@ -200,7 +200,7 @@ def entry_script(board: VersionBoard, entry_id: str) -> bytes:
         "protocol": info.protocol.value,
         "mitigation": info.mitigation or "",
         "verified": verified(board.verification(entry_id)),
-        "kin": kin_words(score),
+        "kin": related_words(score),
         "values": _values(score),
         "resampled": {
             name: base64.b64encode(np.asarray(values, "<f4").tobytes()).decode()

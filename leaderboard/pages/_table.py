@@ -10,7 +10,7 @@ from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.report.tables import Cell, ReportTable
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages.board import VersionBoard
-from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner, Score
+from spurious_imagenet.leaderboard.scoring.score import LeftOutModels, Score
 
 
 def table_rows(board: VersionBoard) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def _row(board: VersionBoard, entry_id: str) -> dict[str, Any]:
         "licence": info.licence,
         "received": board.entries[entry_id].received[:10],
         "verified": verified(board.verification(entry_id)),
-        "kin": kin_words(score),
+        "kin": related_words(score),
     }
 
 
@@ -84,7 +84,7 @@ def verified(verification: Verification | None) -> int:
     return 0 if verification is None else 1 if verification.verified else -1
 
 
-def kin_words(score: Score) -> str:
+def related_words(score: Score) -> str:
     """Say which selection models an entry is related to, and by what; empty if to none."""
     return ", ".join(f"{short_name(r.miner)} (same {r.by})" for r in score.related)
 
@@ -111,7 +111,7 @@ def csv_table(board: VersionBoard) -> bytes:
     return ReportTable("", columns, cells).csv().encode()
 
 
-def _without(score: Score) -> tuple[LeftOutMiner | None, str]:
+def _without(score: Score) -> tuple[LeftOutModels | None, str]:
     """Without all selection models that the entry is related to; else the lowest over leaving out one miner."""
     if score.without_related is not None:
         related = ", ".join(short_name(m) for m in score.without_related.miners)

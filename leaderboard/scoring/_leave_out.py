@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_ap, bootstrap_auc
 from spurious_imagenet.datasets.predictions import Predictions
-from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner
+from spurious_imagenet.leaderboard.scoring.score import LeftOutModels
 
 Mask = NDArray[np.bool_]
 
@@ -38,7 +38,7 @@ class SelectionVotes:
         others = [i for i, model in enumerate(self.models) if model not in left_out]
         return np.asarray(self._votes[:, others].sum(axis=1) >= self.min_agree)
 
-    def scores(self, predictions: Predictions, without: Sequence[tuple[str, ...]]) -> tuple[LeftOutMiner, ...]:
+    def scores(self, predictions: Predictions, without: Sequence[tuple[str, ...]]) -> tuple[LeftOutModels, ...]:
         """Score predictions without each of several sets of models; classes that keep no image drop out of the means.
 
         Args:
@@ -58,7 +58,7 @@ class SelectionVotes:
                 values[0, some, place] = bootstrap_ap(v, s, *counts)
                 values[1, some, place] = bootstrap_auc(v, s, *counts)
         return tuple(
-            LeftOutMiner(
+            LeftOutModels(
                 miners=miners,
                 spurious_images=int(mask.sum()),
                 classes=int(np.isfinite(ap).sum()),

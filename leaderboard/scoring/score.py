@@ -13,7 +13,7 @@ from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.datasets.manifest import Sha256, VersionName
 from spurious_imagenet.records import Record
 
-__all__ = ["LeftOutMiner", "Relation", "Score", "ScoredEntry"]
+__all__ = ["LeftOutModels", "Relation", "Score", "ScoredEntry"]
 
 
 class Relation(Record):
@@ -23,7 +23,7 @@ class Relation(Record):
     by: Literal["weights", "architecture", "architecture family"]
 
 
-class LeftOutMiner(Record):
+class LeftOutModels(Record):
     """The score on the images that would be in the dataset had some miners had no vote."""
 
     miners: tuple[str, ...]
@@ -55,8 +55,8 @@ class Score(Record):
     accuracy_images: int
     gaps: GapRecord | None = None
     related: tuple[Relation, ...] = ()
-    without_each_miner: tuple[LeftOutMiner, ...] = ()
-    without_related: LeftOutMiner | None = None
+    without_each_miner: tuple[LeftOutModels, ...] = ()
+    without_related: LeftOutModels | None = None
     """Without all selection models that the entry is related to; None if there are none."""
 
 

@@ -75,12 +75,12 @@ def _at_hand(
         return evidence
     # These take seconds to import, and the dataset alone is traced without them.
     from spurious_imagenet.builders.mining.candidates import read_candidates
-    from spurious_imagenet.builders.mining.selection_models import read_miners
+    from spurious_imagenet.builders.mining.selection_models import read_selection_models
     from spurious_imagenet.models import load_classifier
     from spurious_imagenet.models.spec import public_spec
 
     if candidates is not None:
-        miners = tuple(m.model_copy(update={"model": public_spec(m.model)}) for m in read_miners(candidates))
+        miners = tuple(m.model_copy(update={"model": public_spec(m.model)}) for m in read_selection_models(candidates))
         evidence = replace(evidence, candidates=read_candidates(candidates), miners=miners)
     loaded = {public_spec(spec): load_classifier(spec, image_size=image_size) for spec in models}
     return replace(evidence, models=loaded)

@@ -176,7 +176,7 @@ CASES: dict[str, Metric] = {
         -1,
         1,
     ),
-    "extremes": Metric(
+    "top_and_bottom_k": Metric(
         lambda rng: one_class(rng)[1:],
         by_the_keys,
         (([0.5], ["a"], 1), ([0.5, 0.5], ["a", "b"], 0), ([0.5, 0.5], ["a"], 1)),
@@ -262,7 +262,7 @@ class TestMetric:
     def test_it_has_the_value_of_a_naive_implementation(self, name: str, arguments: tuple[Any, ...]) -> None:
         given = [np.random.default_rng(5) if isinstance(a, np.random.Generator) else a for a in arguments]
         expected, found = CASES[name].reference(*given), value(name, arguments)
-        if name == "extremes":
+        if name == "top_and_bottom_k":
             high, low = ([str(arguments[1][i]) for i in side] for side in found)
             assert (high, low) == expected
         else:
@@ -280,7 +280,7 @@ class TestMetric:
             order = np.random.default_rng(count).permutation(count)
             moved = [np.take(a, order, together[i]) if i in together else a for i, a in enumerate(arguments)]
             after = value(name, tuple(moved))
-            if name == "extremes":
+            if name == "top_and_bottom_k":
                 after = [order[side] for side in after]
             expected = before[order] if CASES[name].per_row else before
             np.testing.assert_allclose(np.asarray(after, float), np.asarray(expected, float), rtol=0, atol=1e-12)

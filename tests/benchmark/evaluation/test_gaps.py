@@ -23,11 +23,11 @@ from spurious_imagenet.benchmark.evaluation.gaps import gap_record, predictions_
 from spurious_imagenet.benchmark.metrics.gaps import (
     accuracy_by_percentile,
     effective_robustness,
-    extremes,
     gap_correlation,
     mean_gap,
     pooled_gap,
     spurious_gap,
+    top_and_bottom_k,
     variance_ratio,
 )
 from spurious_imagenet.datasets.predictions import Predictions
@@ -75,7 +75,7 @@ def test_order_of_images_does_not_matter_even_among_ties(
 def test_high_and_low_are_exactly_k_images_each_and_share_none(given_images: list[tuple[bool, int]], k: int) -> None:
     assume(len(given_images) >= 2 * k)
     spuriosity = np.array([s for _, s in given_images])
-    high, low = extremes(spuriosity, keys(len(spuriosity)), k)
+    high, low = top_and_bottom_k(spuriosity, keys(len(spuriosity)), k)
     assert len(set(high)) == len(set(low)) == k
     assert not set(high) & set(low)
     middle = np.setdiff1d(np.arange(len(spuriosity)), [*high, *low])
@@ -85,13 +85,13 @@ def test_high_and_low_are_exactly_k_images_each_and_share_none(given_images: lis
 
 def test_of_a_class_of_a_thousand_the_highest_are_not_the_first_of_the_last_thousand() -> None:
     spuriosity = np.arange(1000)
-    high, low = extremes(spuriosity, keys(1000), 100)
+    high, low = top_and_bottom_k(spuriosity, keys(1000), 100)
     assert (high == np.arange(900, 1000)).all()
     assert (low == np.arange(100)).all()
 
 
 def test_of_images_that_tie_at_the_kth_place_the_lower_keys_are_the_less_spurious() -> None:
-    high, low = extremes([0, 0, 0, 1, 1, 1], ["c", "a", "b", "f", "d", "e"], 2)
+    high, low = top_and_bottom_k([0, 0, 0, 1, 1, 1], ["c", "a", "b", "f", "d", "e"], 2)
     assert list(low) == [1, 2]
     assert list(high) == [5, 3]
 

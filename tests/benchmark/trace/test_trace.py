@@ -22,7 +22,7 @@ from spurious_imagenet.benchmark.trace.trace import trace, trace_row
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
 from spurious_imagenet.builders.mining.candidates import read_candidates
-from spurious_imagenet.builders.mining.selection_models import read_miners
+from spurious_imagenet.builders.mining.selection_models import read_selection_models
 from spurious_imagenet.concepts import ConceptBank
 from spurious_imagenet.datasets.manifest import DataFile, DatasetManifest, RetiredImage, SelectionModel
 from spurious_imagenet.errors import ConfigError, DataError, ModelError, SpuriousImagenetError
@@ -43,7 +43,7 @@ class World(NamedTuple):
 
     @cache  # noqa: B019 - loading models takes longer than all else here
     def evidence(self) -> Evidence:
-        miners = read_miners(self.root / "candidates")
+        miners = read_selection_models(self.root / "candidates")
         return Evidence(
             shards=str(self.root / "shards"),
             candidates=read_candidates(self.root / "candidates"),

@@ -15,7 +15,7 @@ from helpers import encoded, picture, random_bank, run_spurious, spread_weights_
 
 from spurious_imagenet.builders.features import FeaturesConfig, extract_features
 from spurious_imagenet.builders.mining import MineConfig, mine
-from spurious_imagenet.builders.mining.selection_models import architecture_of, read_miners
+from spurious_imagenet.builders.mining.selection_models import architecture_of, read_selection_models
 from spurious_imagenet.builders.publish import (
     AnnotationsConfig,
     PublishConfig,
@@ -123,10 +123,10 @@ def test_the_manifest_knows_the_miners_and_evaluation_the_images(world: Path, fi
 
 def test_candidates_of_older_versions_tell_the_scorers_weights_only(world: Path, tmp_path: Path) -> None:
     receipt = json.loads((world / "candidates" / "receipt.json").read_text())
-    new = read_miners(world / "candidates")
+    new = read_selection_models(world / "candidates")
     del receipt["miners"]
     (tmp_path / "receipt.json").write_text(json.dumps(receipt))
-    old = read_miners(tmp_path)
+    old = read_selection_models(tmp_path)
     assert [m.model for m in old] == [m.model for m in new]
     assert [m.weights_sha256 for m in old] == [new[0].weights_sha256, None]
 

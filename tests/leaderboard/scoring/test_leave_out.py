@@ -7,7 +7,7 @@ import pytest
 from reference.leaderboard import left_out_scores
 from scoring_helpers import digest, entry_of, miner, predict, version_of, version_rows
 
-from spurious_imagenet.leaderboard.scoring.score import LeftOutMiner
+from spurious_imagenet.leaderboard.scoring.score import LeftOutModels
 from spurious_imagenet.leaderboard.scoring.scoring import score_entry
 from spurious_imagenet.leaderboard.version import BenchmarkVersion
 
@@ -19,7 +19,7 @@ def mined(images: pd.DataFrame, min_agree: int = 2) -> BenchmarkVersion:
     return version_of(images, miners=miners, min_agree=min_agree, resamples=10)
 
 
-def agrees(found: LeftOutMiner, version: BenchmarkVersion, seed: int) -> None:
+def agrees(found: LeftOutModels, version: BenchmarkVersion, seed: int) -> None:
     predictions = predict(version, seed)
     images, classes, ap, auc = left_out_scores(
         version.images, predictions.table, found.miners, version.info.min_agree or 0
