@@ -21,7 +21,17 @@ __all__ = ["EvalRecord"]
 
 
 class EvalRecord(Record):
-    """One model on one dataset under one protocol."""
+    """One model on one dataset under one protocol.
+
+    Examples:
+        A record is what ``evaluate`` returns and ``spurious evaluate`` writes:
+
+        >>> print(*sorted(EvalRecord.model_fields)[:4])
+        accuracy accuracy_classes accuracy_images accuracy_interval
+        >>> EvalRecord.load("no-such.json")
+        Traceback (most recent call last):
+        spurious_imagenet.errors.DataError: no-such.json is not an evaluation record: ...
+    """
 
     schema_version: Literal[2] = 2
     code_version: str

@@ -79,6 +79,11 @@ def top_and_bottom_k(
 
     Raises:
         UndefinedMetricError: There are fewer than 2k images, or a spuriosity is not finite.
+
+    Examples:
+        >>> high, low = extremes([0.3, 0.1, 0.2, 0.4], ["a", "b", "c", "d"], k=2)
+        >>> high.tolist(), low.tolist()
+        ([0, 3], [1, 2])
     """
     values, keys = np.asarray(spuriosity, np.float64), np.asarray(ties)
     if values.ndim != 1 or values.shape != keys.shape or not np.isfinite(values).all():
@@ -108,6 +113,10 @@ def spurious_gap(correct: ArrayLike, spuriosity: ArrayLike, ties: ArrayLike, k: 
 
     Raises:
         UndefinedMetricError: There are fewer than 2k images, or the shapes differ.
+
+    Examples:
+        >>> spurious_gap([True, False, True, True], [0.3, 0.1, 0.2, 0.4], ["a", "b", "c", "d"], k=2)
+        Gap(accuracy_high=1.0, accuracy_low=0.5)
     """
     right = np.asarray(correct, bool)
     high, low = top_and_bottom_k(spuriosity, ties, k, where)
@@ -121,6 +130,10 @@ def mean_gap(gaps: ArrayLike) -> float:
 
     Raises:
         UndefinedMetricError: There is no class, or a gap is not finite.
+
+    Examples:
+        >>> mean_gap([0.5, 0.25, 0.0])
+        0.25
     """
     return float(_finite("the gaps of the classes", gaps, 1).mean())
 
@@ -134,6 +147,10 @@ def pooled_gap(high: list[NDArray[np.bool_]], low: list[NDArray[np.bool_]]) -> f
 
     Raises:
         UndefinedMetricError: A side has no image.
+
+    Examples:
+        >>> pooled_gap([np.array([True, True])], [np.array([True, False])])
+        0.5
     """
     if not sum(map(len, high)) or not sum(map(len, low)):
         raise UndefinedMetricError("a pooled gap without images: expected at least one image on both sides.")
@@ -150,6 +167,12 @@ def accuracy_by_percentile(correct: ArrayLike, percentile: ArrayLike, bins: int 
 
     Raises:
         UndefinedMetricError: There are no images, or a percentile is outside [0, 1].
+
+    Examples:
+        >>> for part in accuracy_by_percentile([False, True, True, True], [0.0, 0.4, 0.6, 1.0], bins=2):
+        ...     print(part.low, part.high, part.images, part.accuracy)
+        0.0 0.5 2 0.5
+        0.5 1.0 2 1.0
     """
     right, place = np.asarray(correct, bool), _finite("the percentiles", percentile, 1)
     if right.shape != place.shape or place.min() < 0 or place.max() > 1 or bins < 1:
@@ -177,6 +200,11 @@ def effective_robustness(accuracy_high: ArrayLike, accuracy_low: ArrayLike) -> R
 
     Raises:
         UndefinedMetricError: There are fewer than three models, or all have the same ``accuracy_high``.
+
+    Examples:
+        >>> line = effective_robustness([0.5, 0.7, 0.9], [0.2, 0.5, 0.6])
+        >>> round(line.slope, 6), line.effective_robustness.round(3).tolist()
+        (1.0, [-0.033, 0.067, -0.033])
     """
     x, y = _finite("accuracies of models", accuracy_high, 1), _finite("accuracies of models", accuracy_low, 1)
     if x.shape != y.shape or len(x) < 3:
@@ -207,6 +235,10 @@ def gap_correlation(first: ArrayLike, second: ArrayLike) -> float:
 
     Raises:
         UndefinedMetricError: There are fewer than two classes, or a model has the same gap on every class.
+
+    Examples:
+        >>> round(gap_correlation([0.1, 0.2, 0.3], [0.2, 0.4, 0.6]), 6)
+        1.0
     """
     x, y = _finite("the gaps of a model", first, 1), _finite("the gaps of a model", second, 1)
     if x.shape != y.shape or len(x) < 2:
@@ -233,6 +265,11 @@ def variance_ratio(gaps: ArrayLike) -> tuple[float, float]:
 
     Raises:
         UndefinedMetricError: There are fewer than two models or two classes.
+
+    Examples:
+        >>> across_classes, across_models = variance_ratio([[0.0, 0.4], [0.2, 0.6]])
+        >>> round(across_classes, 6), round(across_models, 6)
+        (0.08, 0.02)
     """
     table = _finite("the gaps of models", gaps, 2)
     if min(table.shape) < 2:

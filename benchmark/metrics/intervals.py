@@ -26,6 +26,10 @@ def interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
     Raises:
         UndefinedMetricError: There is no value, or one is not finite.
+
+    Examples:
+        >>> interval(range(5), level=0.5)
+        Interval(low=1.0, high=3.0)
     """
     resampled = np.asarray(values, np.float64)
     if resampled.ndim != 1:
@@ -85,6 +89,13 @@ def paired_difference(a: float, b: float, resampled_a: ArrayLike, resampled_b: A
 
     Raises:
         UndefinedMetricError: The two have different numbers of resamples, fewer than two, or values not finite.
+
+    Examples:
+        >>> found = paired_difference(0.9, 0.8, [0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
+        >>> found.distinguishable
+        True
+        >>> found.sentence
+        'they differ: +0.100 (95 %: +0.100 to +0.100)'
     """
     first, second = np.asarray(resampled_a, np.float64), np.asarray(resampled_b, np.float64)
     if first.shape != second.shape or first.size < 2:

@@ -26,6 +26,12 @@ def spurious_ap(validation: ArrayLike, spurious: ArrayLike) -> float:
 
     Raises:
         UndefinedMetricError: Either side is empty or not finite.
+
+    Examples:
+        >>> spurious_ap([0.9, 0.8], [0.1, 0.3])
+        1.0
+        >>> round(spurious_ap([0.9, 0.2], [0.4, 0.3]), 3)
+        0.75
     """
     positives, negatives = _ranked(validation, spurious)
     precision = (positives / (positives + negatives))[::-1]
@@ -45,6 +51,12 @@ def spurious_auc(validation: ArrayLike, spurious: ArrayLike) -> float:
 
     Raises:
         UndefinedMetricError: Either side is empty or not finite.
+
+    Examples:
+        >>> spurious_auc([0.9, 0.8], [0.1, 0.3])
+        1.0
+        >>> spurious_auc([0.9, 0.2], [0.4, 0.2])
+        0.625
     """
     positives, negatives = _ranked(validation, spurious)
     if len(positives) > 2:  # only where the curve bends

@@ -33,6 +33,12 @@ def spuriosity(scores: ArrayLike, labels: ArrayLike | None = None, *, noise: Arr
 
     Raises:
         UndefinedMetricError: There is no image or no concept, or a score is not finite.
+
+    Examples:
+        >>> spuriosity([[1.0], [2.0], [3.0]]).round(3).tolist()
+        [-1.225, 0.0, 1.225]
+        >>> spuriosity([[1.0], [2.0], [10.0], [30.0]], labels=[0, 0, 1, 1]).tolist()
+        [-1.0, 1.0, -1.0, 1.0]
     """
     values = _checked(scores)
     if labels is None:

@@ -92,6 +92,31 @@ def spufix(model: nn.Module, correction: Spufix | str | Path) -> SpufixModule:
 
     Raises:
         ModelError: The correction was made for other weights.
+
+    Examples:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from spurious_imagenet.benchmark.mitigation.spufix import fit_scorer
+        >>> from spurious_imagenet.concepts import BankInfo, ConceptBank
+        >>> from spurious_imagenet.images import Preprocess
+        >>> from spurious_imagenet.models import LabelSpace
+        >>> model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> labels = LabelSpace("custom", ("n1", "n2"), ("koala", "bee"))
+        >>> classifier = Classifier.from_module(model, Preprocess(size=8, resize=8), labels)
+        >>> row = dict(concept_id="npca/n1/0", kind="npca", class_index=0, class_id="n1", class_name="koala")
+        >>> info = BankInfo(
+        ...     model=classifier.spec,
+        ...     weights_sha256=classifier.weights_sha256,
+        ...     feature_dim=3,
+        ...     feature_config_sha256="0" * 64,
+        ... )
+        >>> directions, offsets = np.ones((1, 3), np.float32), np.zeros(1, np.float32)
+        >>> bank = ConceptBank(directions, offsets, pd.DataFrame([row | dict(component=0, name="")]), info)
+        >>> corrected = spufix(model, fit_scorer(bank, classifier))
+        >>> white = torch.ones(1, 3, 8, 8)
+        >>> with torch.no_grad():
+        ...     (model(white) - corrected(white)).round(decimals=3).tolist()
+        [[3.0, 0.0]]
     """
     found = correction if isinstance(correction, Spufix) else Spufix.load(correction)
     size = found.info.image_size

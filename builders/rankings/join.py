@@ -166,6 +166,18 @@ def join_images(
     Raises:
         DataError: Images are missing, the table has no hashes or has images already, or the places cannot be read.
         ConfigError: ``missing`` is neither word.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from datasets import Dataset
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (40, 30)).save(f"{folder}/koala.png")
+        ...     digest = hashlib.sha256(Path(folder, "koala.png").read_bytes()).hexdigest()
+        ...     ranked = Dataset.from_dict({"sha256": [digest], "name": ["n1/koala.jpg"], "spuriosity": [0.5]})
+        ...     joined = join_images(ranked, folder)
+        ...     joined["spuriosity"][0], joined["image"][0].size
+        (0.5, (40, 30))
     """
     from datasets import Image
 

@@ -85,6 +85,15 @@ class ConceptBank:
         offsets: (M,) float32.
         table: M rows; at least :data:`REQUIRED_COLUMNS`. ``concept_id`` is unique.
         info: Provenance.
+
+    Examples:
+        >>> row = dict(concept_id="text/n1/0", kind="text", class_index=0, class_id="n1", class_name="koala")
+        >>> table = pd.DataFrame([row | dict(component=0, name="eucalyptus")])
+        >>> made_by = dict(model="timm:resnet50", weights_sha256="0" * 64, feature_config_sha256="0" * 64)
+        >>> info = BankInfo(**made_by, feature_dim=3)
+        >>> bank = ConceptBank(np.array([[1, 0, 2]], np.float32), np.array([-1], np.float32), table, info)
+        >>> bank.score(np.array([[1, 5, 0], [0, 0, 3]], np.float32)).tolist()
+        [[0.0], [5.0]]
     """
 
     directions: NDArray[np.float32]

@@ -59,7 +59,21 @@ class StoreConfig(Record):
 
 
 class FeatureStore:
-    """Features of many shards by one model, read part by part."""
+    """Features of many shards by one model, read part by part.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> made_by = {"model": "timm:resnet50", "weights_sha256": "0" * 64, "label_space": "custom"}
+        >>> config = StoreConfig(**made_by, class_ids=("n1", "n2"), feature_dim=3, preprocess={})
+        >>> rows = pa.Table.from_pylist([{"key": "koala-1", "class_id": "n1", "label": 0}], schema=ROW_SCHEMA)
+        >>> with TemporaryDirectory() as folder:
+        ...     store = FeatureStore.create(folder, config)
+        ...     shard = {"shard": "0.tar", "shard_sha256": "0" * 64, "shard_bytes": 10240}
+        ...     features = np.ones((1, 3), np.float16)
+        ...     _ = store.write_part(**shard, features=features, rows=rows, rejects=(), versions={})
+        ...     [part.features().tolist() for part in FeatureStore.open(folder).parts]
+        [[[1.0, 1.0, 1.0]]]
+    """
 
     def __init__(self, path: str | Path, config: StoreConfig) -> None:
         self.path = Path(path)

@@ -102,6 +102,11 @@ class Preprocess(Record):
 
     Normalisation is not part of the pixels: :class:`~spurious_imagenet.models.Classifier` applies ``mean``
     and ``std`` inside the network, so that pixels stay uint8 until then.
+
+    Examples:
+        >>> preprocess = Preprocess(size=32, resize=40)
+        >>> preprocess.apply(np.zeros((90, 130, 3), np.uint8)).shape
+        (32, 32, 3)
     """
 
     size: PositiveInt

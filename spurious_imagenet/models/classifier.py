@@ -37,6 +37,16 @@ class Classifier:
             logits are the authority in either case.
         encoder_weights_sha256: Hash of the model whose features these are, where this one is only a head on them:
             features that the encoder made, with the same preprocessing, are this model's too. None otherwise.
+
+    Examples:
+        >>> labels = LabelSpace("custom", ("n1", "n2"), ("koala", "bee"))
+        >>> module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> classifier = Classifier.from_module(module, Preprocess(size=8, resize=8), labels)
+        >>> features, logits = classifier.predict(np.zeros((5, 8, 8, 3), np.uint8))
+        >>> features.shape, logits.shape
+        ((5, 3), (5, 2))
+        >>> np.allclose(classifier.linear_head().logits(features), logits, atol=1e-5)
+        True
     """
 
     spec: str

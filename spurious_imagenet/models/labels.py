@@ -46,6 +46,11 @@ class LabelSpace:
         name: Name of the space, such as ``imagenet-1k`` or ``custom``.
         class_ids: One stable identifier per class: its WordNet id for ImageNet, a folder name otherwise.
         class_names: One human-readable name a class.
+
+    Examples:
+        >>> labels = LabelSpace("custom", ("n1", "n2"), ("koala", "bee"))
+        >>> labels.index("n2"), len(labels), "n3" in labels
+        (1, 2, False)
     """
 
     name: str

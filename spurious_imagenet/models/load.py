@@ -42,6 +42,11 @@ def load_classifier(spec: str, *, image_size: int | None = None) -> Classifier:
     Raises:
         ConfigError: The spec is malformed.
         ModelError: The model cannot be loaded or does not fit its labels.
+
+    Examples:
+        >>> classifier = load_classifier("timm:test_resnet?pretrained=false")
+        >>> len(classifier.labels), classifier.feature_dim, classifier.preprocess.size
+        (1000, 96, 160)
     """
     parsed = ModelSpec.parse(spec, image_size)
     if parsed.scheme not in SCHEMES:
