@@ -15,7 +15,11 @@ from reliability_inputs import folder, model_file, shard
 from reliability_cases import Seen, Workbench, case
 
 TOPIC = "Interrupted and long runs"
-START = "from spurious_imagenet.cli import main; main()"
+#: A process that a shell started behind it is deaf to Ctrl-C, and so would be what it starts.
+START = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from spurious_imagenet.cli import main; main()"
+)
 
 
 def press(bench: Workbench, begun: Callable[[str], bool], *arguments: object, times: int = 1) -> str:
