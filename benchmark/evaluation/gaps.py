@@ -64,7 +64,7 @@ class ClassExtremes:
 
 @dataclass(frozen=True, eq=False)
 class GapSample:
-    """One model on the extremes of every ranked class.
+    """One model on the top and bottom k of every ranked class.
 
     Attributes:
         classes: Classes by id, controls among them.

@@ -81,7 +81,7 @@ def top_and_bottom_k(
         UndefinedMetricError: There are fewer than 2k images, or a spuriosity is not finite.
 
     Examples:
-        >>> high, low = extremes([0.3, 0.1, 0.2, 0.4], ["a", "b", "c", "d"], k=2)
+        >>> high, low = top_and_bottom_k([0.3, 0.1, 0.2, 0.4], ["a", "b", "c", "d"], k=2)
         >>> high.tolist(), low.tolist()
         ([0, 3], [1, 2])
     """
