@@ -91,7 +91,7 @@ class TokenBucket:
 
 def too_many_uploads(rate: TokenBucket) -> str:
     """Say that a client has none left."""
-    return f"too many uploads from one address: expected at most {rate.most:.0f} a minute."
+    return f"too many uploads from one address: expected at most {rate.most:.0f} per minute."
 
 
 class Gate:

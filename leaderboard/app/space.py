@@ -58,7 +58,7 @@ def write_space(out: str | Path, board: str, *, title: str, requirement: str | N
     """
     if not _BOARD.fullmatch(board):
         raise ConfigError(
-            f"the board is {board[:80]!r}: expected hf://datasets/ORG/NAME, where a Space keeps what it is given."
+            f"the board is {board[:400]!r}: expected hf://datasets/ORG/NAME, where a Space keeps what it is given."
         )
     package = installed_version("spurious-imagenet")
     gradio = installed_version("gradio")

@@ -98,6 +98,6 @@ def test_a_label_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
 
 def test_the_hash_of_a_store_is_that_of_what_its_parts_hold(tmp_path: Path) -> None:
     one, same, other = (a_store(tmp_path / name, first) for name, first in (("a", 0), ("b", 0), ("c", 1)))
-    assert one.content_sha256 == same.content_sha256 != other.content_sha256
+    assert one.sha256 == same.sha256 != other.sha256
     empty = FeatureStore.create(tmp_path / "d", one.config)
-    assert empty.content_sha256 not in {one.content_sha256, other.content_sha256}
+    assert empty.sha256 not in {one.sha256, other.sha256}

@@ -140,7 +140,7 @@ def test_a_share_depends_on_the_class(tmp_path: Path, bank: tuple[Path, ConceptB
     expected = {(c, s): n for c, n in (("ape", 7), ("bee", 4)) for s in ("low", "middle", "high")}
     assert counts == expected
     assert [x.class_id for x in rankings.info.left_out] == ["cat", "dog"]
-    assert "a share of 0.1 is none" in rankings.info.left_out[0].reason
+    assert "a share of 0.1 is no image" in rankings.info.left_out[0].reason
 
 
 def test_controls_are_ranked_by_the_concepts_of_all_other_classes(
