@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.images import Protocol
+from spurious_imagenet.models.spec import short_name
 from spurious_imagenet.records import Record
 from spurious_imagenet.texts import read_yaml, schema_problem
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,13 +31,14 @@ from spurious_imagenet.images import CustomTransform, Preprocess, Protocol
 from spurious_imagenet.models import LabelSpace
 from spurious_imagenet.models.inference import softmax, top_k
 from spurious_imagenet.models.labels import guessed_label_space
+from spurious_imagenet.models.spec import short_name
 
 if TYPE_CHECKING:
     from torch import nn
 
     from spurious_imagenet.models import Classifier
 
-__all__ = ["evaluate", "measure", "short_name"]
+__all__ = ["evaluate", "measure"]
 
 Transform = Preprocess | Callable[[Any], Any]
 
@@ -180,13 +180,6 @@ def measure(
     with _folder(how.outputs) as root:
         passes = ForwardCache(classifier, data, val, root, how)
         return {protocol: _records(passes, protocol, found, name) for protocol, found in applied.items()}
-
-
-def short_name(spec: str) -> str:
-    """Return what to call a model in tables and file names: its architecture, or its file without folder and suffix."""
-    address = spec.partition(":")[2].partition("?")[0].partition("@")[0] or spec
-    last = address.rstrip("/").rpartition("/")[2]
-    return re.sub(r"[^\w.-]+", "-", last.removesuffix(".safetensors")).strip("-.") or "model"
 
 
 def _as_classifier(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.benchmark.metrics.values import Interval
 from spurious_imagenet.benchmark.report.tables import Cell, ReportTable
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages.board import VersionBoard
 from spurious_imagenet.leaderboard.scoring.score import LeftOutModels, Score
+from spurious_imagenet.models.spec import short_name
 
 
 def table_rows(board: VersionBoard) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.benchmark.report.style import DARK, LIGHT
+from spurious_imagenet.models.spec import short_name
 
 __all__ = ["ASSETS", "POLICY", "asset", "render", "slug"]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spurious_imagenet.benchmark.evaluation.evaluate import evaluate, short_name
+from spurious_imagenet.benchmark.evaluation.evaluate import evaluate
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.evaluation.sweep import SweepConfig, SweepResult, read_models, run_sweep
 from spurious_imagenet.benchmark.evaluation.values import Means
@@ -27,6 +27,7 @@ from spurious_imagenet.cli.tables import Sheet, note
 from spurious_imagenet.errors import ConfigError, DataError
 from spurious_imagenet.features.label_problems import MAX_LABEL_PROBLEMS
 from spurious_imagenet.images import Protocol
+from spurious_imagenet.models.spec import short_name
 
 __all__ = ["command"]
 

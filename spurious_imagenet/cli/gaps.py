@@ -12,7 +12,6 @@ import typer
 
 from spurious_imagenet.benchmark.comparison.compare import compare
 from spurious_imagenet.benchmark.comparison.record import ModelComparison
-from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.benchmark.evaluation.gaps import predictions_of_store
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.metrics.values import Interval
@@ -24,6 +23,7 @@ from spurious_imagenet.datasets.rankings import Rankings
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.features.store import FeatureStore
 from spurious_imagenet.models.labels import of_classes
+from spurious_imagenet.models.spec import short_name
 
 __all__ = ["command"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spurious_imagenet.benchmark.evaluation.evaluate import evaluate, short_name
+from spurious_imagenet.benchmark.evaluation.evaluate import evaluate
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.cli.groups import plain_typer
 from spurious_imagenet.cli.options import Backend, Device, Workers, console, image_counter
@@ -18,6 +18,7 @@ from spurious_imagenet.images import Protocol
 from spurious_imagenet.leaderboard.submission.check import check_submission
 from spurious_imagenet.leaderboard.submission.make import submission_of
 from spurious_imagenet.leaderboard.submission.write import write_submission
+from spurious_imagenet.models.spec import short_name
 
 __all__ = ["app"]
 

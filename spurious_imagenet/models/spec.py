@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from spurious_imagenet.errors import ConfigError
 from spurious_imagenet.texts import read_list
 
-__all__ = ["ModelSpec", "public_spec", "read_labels_file"]
+__all__ = ["ModelSpec", "public_spec", "read_labels_file", "short_name"]
 
 #: A class id and a name that something other than a tab parts: together they would be no class of any image.
 _WORDNET_AND_NAME = re.compile(r"n\d{8}[\s,;:]+\S")
@@ -127,3 +127,10 @@ def public_spec(spec: str) -> str:
     if not spec.startswith(("file:", "robust:")):
         return spec
     return re.sub(r"(?<=[:=])[^?&=]*/", "", spec)
+
+
+def short_name(spec: str) -> str:
+    """Return what to call a model in tables and file names: its architecture, or its file without folder and suffix."""
+    address = spec.partition(":")[2].partition("?")[0].partition("@")[0] or spec
+    last = address.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", last.removesuffix(".safetensors")).strip("-.") or "model"

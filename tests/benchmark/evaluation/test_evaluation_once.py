@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from spurious_imagenet import evaluate, load_classifier
 from spurious_imagenet.benchmark.evaluation import _output_cache as output_cache
 from spurious_imagenet.benchmark.evaluation._forward_cache import EvalOptions
-from spurious_imagenet.benchmark.evaluation.evaluate import measure, short_name
+from spurious_imagenet.benchmark.evaluation.evaluate import measure
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
 from spurious_imagenet.benchmark.metrics.bootstrap import bootstrap_counts, class_rng
 from spurious_imagenet.datasets.rankings import RANKINGS_SCHEMA, Rankings, RankingsInfo
@@ -24,6 +24,7 @@ from spurious_imagenet.errors import DataError, ModelError, StoreError
 from spurious_imagenet.images import Protocol
 from spurious_imagenet.models import LinearHead
 from spurious_imagenet.models.head_file import HeadFileInfo, save_head
+from spurious_imagenet.models.spec import short_name
 
 
 @pytest.fixture(scope="module")

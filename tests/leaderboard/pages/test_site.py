@@ -13,7 +13,6 @@ import pytest
 from board_browser import fill, pictures
 from leaderboard_helpers import MINERS, class_id, digest, random_submission, tiny_version
 
-from spurious_imagenet.benchmark.evaluation.evaluate import short_name
 from spurious_imagenet.errors import StoreError
 from spurious_imagenet.leaderboard.entry import Verification
 from spurious_imagenet.leaderboard.pages._table import table_rows
@@ -24,6 +23,7 @@ from spurious_imagenet.leaderboard.pages.site import Site
 from spurious_imagenet.leaderboard.store.rescore import rescore
 from spurious_imagenet.leaderboard.store.retiring import retire
 from spurious_imagenet.leaderboard.store.store import Store
+from spurious_imagenet.models.spec import short_name
 
 STRANGE = "=1+1 <script>window.pwned=1</script> \u00e4 \"'&"
 
