@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,7 +11,7 @@ from PIL import Image
 from spurious_imagenet.datasets.predictions import Predictions
 from spurious_imagenet.errors import ModelError
 from spurious_imagenet.images import CustomTransform
-from spurious_imagenet.models import LabelSpace
+from spurious_imagenet.models import Classifier, LabelSpace
 
 Indices = NDArray[np.int64]
 
@@ -19,6 +21,20 @@ _ENOUGH = 50
 _HIGH = 0.5
 # No usual normalisation maps white beyond this; raw pixels go up to 255.
 _NORMALISED = 16.0
+
+
+def check_classes(wanted: Iterable[str], classifier: Classifier) -> None:
+    """Refuse a model that lacks classes of a dataset.
+
+    Raises:
+        ModelError: It has no output for one of the class ids.
+    """
+    missing = [c for c in wanted if c not in classifier.labels]
+    if missing:
+        raise ModelError(
+            f"{classifier.spec} has no output for {len(missing)} classes of the dataset, such as {missing[0]!r}: its "
+            f"label space is {classifier.labels.name!r}."
+        )
 
 
 def check_transform(transform: CustomTransform, spec: str) -> None:

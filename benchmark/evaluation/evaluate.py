@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from spurious_imagenet.benchmark.evaluation._checks import check_labels, check_transform, labels_remark
+from spurious_imagenet.benchmark.evaluation._checks import check_classes, check_labels, check_transform, labels_remark
 from spurious_imagenet.benchmark.evaluation._forward_cache import EvalOptions, ForwardCache, describe_transform
 from spurious_imagenet.benchmark.evaluation._output_cache import OutputCache
 from spurious_imagenet.benchmark.evaluation.gaps import gap_record
@@ -171,7 +171,7 @@ def measure(
     Raises:
         SpuriousImagenetError: See :func:`evaluate`.
     """
-    _check_classes(classifier, data)
+    check_classes(data.class_names, classifier)
     if isinstance(classifier.preprocess, CustomTransform):
         check_transform(classifier.preprocess, classifier.spec)
     for protocol in wanted:
@@ -204,15 +204,6 @@ def _labels_of_module(model: nn.Module) -> LabelSpace:
 
         return labels_of_timm(model, name)
     return guessed_label_space(1000, name)
-
-
-def _check_classes(classifier: Classifier, data: SpuriousDataset) -> None:
-    missing = [c for c in data.class_names if c not in classifier.labels]
-    if missing:
-        raise ModelError(
-            f"{classifier.spec} has no output for {len(missing)} classes of the dataset, such as {missing[0]!r}: its "
-            f"label space is {classifier.labels.name!r}."
-        )
 
 
 @contextmanager
