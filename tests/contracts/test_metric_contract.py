@@ -161,15 +161,10 @@ CASES: dict[str, Metric] = {
     ),
     "interval": Metric(lambda rng: (rounded(rng, 9),), ends, ((NONE,), ([[0.5]],)), ({0: 0},), 0, 1),
     "intervals": Metric(
-        lambda rng: (rounded(rng, 3, 9),),
-        lambda values: [ends(row) for row in values],
-        ((np.empty((2, 0)),), ([0.5],)),
-        ({0: 1},),
-        0,
-        1,
+        lambda rng: (rounded(rng, 3, 9),), lambda v: [ends(row) for row in v], ((NONE,), ([[]],)), ({0: 1},), 0, 1
     ),
     "paired_difference": Metric(
-        lambda rng: (0.5, 0.25, rounded(rng, 9), rounded(rng, 9)),
+        lambda rng: (0.5, 0.25, *(rounded(rng, 9) for _ in range(2))),
         paired_by_definition,
         ((0.5, 0.5, [0.5], [0.5]), (0.5, 0.5, [0.5, 0.5], [0.5])),
         ({2: 0, 3: 0},),
@@ -216,12 +211,7 @@ CASES: dict[str, Metric] = {
         read=lambda line: line.effective_robustness,
     ),
     "gap_correlation": Metric(
-        apart,
-        pearson,
-        (([0.1], [0.1]), ([0.1, 0.2], [0.3, 0.3]), ([0.1, 0.2], [0.1])),
-        ({0: 0, 1: 0},),
-        -1,
-        1,
+        apart, pearson, (([0.1], [0.1]), ([0.1, 0.2], [0.3, 0.3]), ([0.1, 0.2], [0.1])), ({0: 0, 1: 0},), -1, 1
     ),
     "variance_ratio": Metric(
         lambda rng: (rounded(rng, 3, 4),),
