@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,9 @@ _MAY_BE_MISSING = ("SPURIOUS_DATA", "GPU", "CUDA")
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+# Python chooses it when it is first asked for, which is not the doing of whichever test comes first.
+tempfile.gettempdir()
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -125,7 +125,7 @@ def process_state(draws: bool = True) -> dict[str, Any]:
         "umask": _umask(),
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "processors": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "temporary folder": tempfile.gettempdir(),
+        "temporary folder": tempfile.tempdir,
         "time zone": time.tzname,
         "locale": locale.setlocale(locale.LC_ALL),
         "filters of warnings": [str(f) for f in warnings.filters],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -83,11 +84,11 @@ def _spool_command(url: str, file: IO[bytes]) -> str:
     command = url.removeprefix("pipe:")
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(  # noqa: S602 - a pipe: address is a shell command, allowed by the caller
-            command, shell=True, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            command, shell=True, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, bufsize=0
         )
         with process, _ended(process):
             assert process.stdout is not None
-            digest = _copy(process.stdout, file, url)
+            digest = _copy(_Heard(process.stdout), file, url)
         if process.returncode != 0:
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - 500))
             said = errors.read().decode(errors="replace").strip()
@@ -95,6 +96,18 @@ def _spool_command(url: str, file: IO[bytes]) -> str:
                 f"shard {url!r} cannot be read: the command ended with {process.returncode}. {said}".strip()
             )
     return digest
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A pipe that is waited for in steps: a Ctrl-C that another thread was given wakes no read of the main one."""
+
+    stream: IO[bytes]
+
+    def read(self, size: int) -> bytes:
+        while not select.select([self.stream], [], [], 0.5)[0]:
+            pass
+        return self.stream.read(size)
 
 
 @contextmanager

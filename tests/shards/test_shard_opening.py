@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import resource
 import socket
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +126,26 @@ def test_a_failing_command_fails_the_shard(tar: Path) -> None:
     url = f"pipe:cat {tar}; echo gone wrong >&2; exit 3"
     with pytest.raises(DataError, match=r"ended with 3\. gone wrong"), open_shard(url, allow_pipe=True):
         pass
+
+
+@pytest.mark.parametrize("program", ["sleep 60", "head -c 100000 /dev/zero; sleep 60", "sleep 60 | cat"])
+def test_a_ctrl_c_that_another_thread_is_given_ends_the_wait_for_a_command(program: str) -> None:
+    code = f"""
+import signal, threading, time
+from spurious_imagenet.shards import open_shard
+def press():
+    time.sleep(1)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=press).start()
+try:
+    with open_shard("pipe:{program}", allow_pipe=True):
+        pass
+except KeyboardInterrupt:
+    print("heard")
+"""
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=40, check=False)
+    assert ran.stdout == "heard\n", ran.stderr
 
 
 def test_a_disk_that_takes_no_more_is_named_and_the_command_ended(tmp_path: Path) -> None:
