@@ -104,34 +104,13 @@ def evaluate(
         StoreError: ``outputs`` holds something else.
 
     Examples:
-        >>> from tempfile import TemporaryDirectory
-        >>> from datasets import Dataset, Image
-        >>> from PIL import Image as Pixels
-        >>> from torch import nn, tensor
-        >>> with TemporaryDirectory() as folder:
-        ...     rows = []
-        ...     for grey in range(8):
-        ...         for kind in ("validation/n1", "spurious"):
-        ...             file = Path(folder, kind, f"{grey}.png")
-        ...             file.parent.mkdir(parents=True, exist_ok=True)
-        ...             Pixels.new("RGB", (8, 8), 8 * grey + 128 * (kind != "spurious")).save(file)
-        ...         concept = {"class_id": "n1", "class_name": "koala", "concept_id": "npca/n1/0"}
-        ...         rows.append({"image": str(file)} | concept)
-        ...     labels = LabelSpace("custom", ("n1", "n2"), ("koala", "bee"))
-        ...     module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        ...     module[2].weight = nn.Parameter(tensor([[1.0] * 3, [-1.0] * 3]))
-        ...     record = evaluate(
-        ...         module,
-        ...         Dataset.from_list(rows).cast_column("image", Image()),
-        ...         Path(folder, "validation"),
-        ...         protocol="standard",
-        ...         transform=Preprocess(size=8, resize=8),
-        ...         labels=labels,
-        ...         device="cpu",
-        ...         resamples=20,
-        ...     )
-        >>> record.mean.spurious_auc, record.accuracy_images
-        (1.0, 8)
+        >>> import datasets, tempfile, PIL.Image as pixels
+        >>> row = {"class_id": "n01882714", "class_name": "koala", "concept_id": "", "image": pixels.new("L", (9, 9))}
+        >>> with tempfile.TemporaryDirectory() as val:
+        ...     Path(val, "n01882714").mkdir()
+        ...     row["image"].save(Path(val, "n01882714", "black.png"))
+        ...     evaluate("timm:test_resnet?pretrained=false", datasets.Dataset.from_list([row]), val).accuracy_images
+        1
     """
     how = EvalOptions(
         outputs=Path(outputs) if outputs is not None else None,
