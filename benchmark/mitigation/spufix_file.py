@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spurious_imagenet.errors import ModelError
+from spurious_imagenet.errors import ModelError, one_line
 from spurious_imagenet.models.labels import LabelSpace
 from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import load_arrays, read_metadata, save_arrays
@@ -176,7 +176,7 @@ class Spufix:
             text, tensors = read_metadata(path).get(SPUFIX_METADATA_KEY), load_arrays(path)
             info = None if text is None else SpufixInfo.model_validate_json(text)
         except Exception as error:
-            raise ModelError(f"{path} is not a readable SpuFix file: {error}") from error
+            raise ModelError(f"{path} is not a readable SpuFix file: {one_line(error)}") from error
         if info is None or set(tensors) != {"readouts", "offsets", "class_index"}:
             raise ModelError(f"{path} holds no SpuFix correction: expected a file that `spurious spufix` wrote.")
         if info.schema_version != _SCHEMA_VERSION:

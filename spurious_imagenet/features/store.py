@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spurious_imagenet.errors import StoreError
+from spurious_imagenet.errors import StoreError, one_line
 from spurious_imagenet.features._parts import (
     ROW_SCHEMA,
     SCHEMA_VERSION,
@@ -121,7 +121,7 @@ class FeatureStore:
             content = json.loads(file.read_text(encoding="utf-8"))
             config = StoreConfig.model_validate(content)
         except ValueError as error:
-            raise StoreError(f"{file} cannot be read: {error}") from error
+            raise StoreError(f"{file} cannot be read: {one_line(error)}") from error
         if config.schema_version != SCHEMA_VERSION:
             raise StoreError(f"{file} has schema {config.schema_version}: expected {SCHEMA_VERSION}.")
         return cls(path, config)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spurious_imagenet.errors import ModelError
+from spurious_imagenet.errors import ModelError, one_line
 from spurious_imagenet.models.classifier import Classifier
 from spurious_imagenet.models.head import LinearHead
 from spurious_imagenet.models.labels import LabelSpace
@@ -136,7 +136,7 @@ def read_head(path: Path) -> tuple[LinearHead, HeadFileInfo]:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"{path} is not a readable head file: {error}") from error
+        raise ModelError(f"{path} is not a readable head file: {one_line(error)}") from error
     head = LinearHead(tensors["weight"].astype(np.float32), tensors["bias"].astype(np.float32))
     if len(head.bias) != len(info.class_ids):
         raise ModelError(f"{path} holds a head of {len(head.bias)} outputs for {len(info.class_ids)} classes.")

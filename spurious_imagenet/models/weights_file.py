@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spurious_imagenet.errors import ModelError
+from spurious_imagenet.errors import ModelError, one_line
 from spurious_imagenet.records import Record
 from spurious_imagenet.tensors import read_metadata, save_torch
 
@@ -60,4 +60,4 @@ def read_weights_info(path: str | Path) -> WeightsFileInfo | None:
         text = read_metadata(path).get(_METADATA_KEY)
         return None if text is None else WeightsFileInfo.model_validate_json(text)
     except Exception as error:
-        raise ModelError(f"{path} is not a readable safetensors weights file: {error}") from error
+        raise ModelError(f"{path} is not a readable safetensors weights file: {one_line(error)}") from error
