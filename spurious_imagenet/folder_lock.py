@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -13,6 +14,9 @@ __all__ = ["lock_folder"]
 
 # A file system that knows no locks must not stop a process that works in the folder alone.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+
+# Two threads that acquire the same lock at once would each open the file, and one find it locked by the other.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def lock_folder(folder: str | Path) -> BaseFileLock:
@@ -30,7 +34,8 @@ def lock_folder(folder: str | Path) -> BaseFileLock:
     # Without flock the library would fall back to a file that outlives a killed process.
     lock = FileLock(path / ".lock", timeout=0, thread_local=False, is_singleton=True, fallback_to_soft=False)
     try:
-        lock.acquire()
+        with _ONE_AT_A_TIME:
+            lock.acquire()
     except Timeout:
         raise StoreError(
             f"another process is at work in {path}: wait until it ends, or give each a folder of its own."

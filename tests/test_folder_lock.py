@@ -95,11 +95,12 @@ def test_another_error_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_lock_may_be_let_go_by_another_thread(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(3) as pool:
-        locks = list(pool.map(lock_folder, [tmp_path] * 6))
-    assert all(lock is locks[0] for lock in locks)
-    locks.clear()
-    gc.collect()
+    for _ in range(50):  # first takers at once, each time anew
+        with ThreadPoolExecutor(8) as pool:
+            locks = list(pool.map(lock_folder, [tmp_path] * 16))
+        assert all(lock is locks[0] for lock in locks)
+        locks.clear()
+        gc.collect()
     other = held_by_another(tmp_path)
     other.kill()
     other.communicate()
