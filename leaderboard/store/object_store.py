@@ -69,8 +69,15 @@ class ObjectStore:
         with self._said(f"read {path}"):
             if self.local:
                 return (self.local / path).read_bytes()
-            data: bytes = self._fs.cat_file(self._full(path))
-            return data
+            return self._read_now(self._full(path))
+
+    def _read_now(self, full: str) -> bytes:
+        try:
+            data: bytes = self._fs.cat_file(full)
+        except FileNotFoundError:
+            self._fs.invalidate_cache()  # it may have come since the folder was last listed
+            data = self._fs.cat_file(full)
+        return data
 
     def read_many(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yield files with their bytes, in order; files that are not there are left out."""
