@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from test_imports import FILES, ROOT
 
 from spurious_imagenet.benchmark.evaluation.record import EvalRecord
 from spurious_imagenet.benchmark.metrics.values import CurvePoint, Interval
+from spurious_imagenet.benchmark.mitigation.spufix_file import SPUFIX_METADATA_KEY, Spufix
 from spurious_imagenet.datasets.manifest import Change, SelectionModel
-from spurious_imagenet.errors import DataError, StoreError, one_line
+from spurious_imagenet.errors import DataError, ModelError, StoreError, one_line
 from spurious_imagenet.features.store import StoreConfig
+from spurious_imagenet.models.head_file import read_head
+from spurious_imagenet.models.weights_file import read_weights_info
 from spurious_imagenet.records import Record
+from spurious_imagenet.tensors import save_arrays
 
 #: What a visitor's browser sends is read, not kept.
 _NOT_KEPT = {"leaderboard/app/_guard.py", "spurious_imagenet/records.py"}
@@ -67,6 +73,25 @@ def test_what_is_not_the_record_is_said_in_one_line(kind: type[Record], text: st
     assert said in sentence
     assert "http" not in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("read", "key"),
+    [
+        (read_head, "spurious_imagenet_head"),
+        (read_weights_info, "spurious_imagenet"),
+        (Spufix.load, SPUFIX_METADATA_KEY),
+    ],
+)
+def test_what_is_wrong_inside_an_array_file_is_said_in_one_line(
+    read: Callable[[Path], object], key: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.safetensors"
+    save_arrays(file, {"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32)}, {key: '{"x": 1}'})
+    with pytest.raises(ModelError, match=r"is not a readable .*Field required \(got \{'x': 1\}\), and") as caught:
+        read(file)
+    assert "http" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from spurious_imagenet.concepts import ConceptVerdict, ConceptVerdicts, Vote
-from spurious_imagenet.concepts.verdict_files import first_problem
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.models.labels import LabelSpace, imagenet_label_space
 from spurious_imagenet.tables import Columns, TableRow, open_table
 
@@ -102,7 +101,7 @@ def _parse(where: str, row: int, cells: dict[str, str], labels: LabelSpace) -> _
             reason=cells["Answer.reasons"],
         )
     except ValidationError as error:
-        raise DataError(f"{where}: {first_problem(error)}.") from None
+        raise DataError(f"{where}: {one_line(error)}.") from None
     return _Line(row, class_index, _index(where, "Input.feature_index", cells), vote)
 
 

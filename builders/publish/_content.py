@@ -154,7 +154,7 @@ class _Annotations:
                 content = {k: v for k, v in row.items() if k in ConceptVerdict.model_fields}
                 self._found.append(ConceptVerdict.model_validate(content | {"votes": tuple(row["votes"] or ())}))
             except ValidationError as error:
-                yield f"concept {row.get('concept_id')!r} has no verdict: {error.errors()[0]['msg']}."
+                yield f"concept {row.get('concept_id')!r} has no verdict: {one_line(error)}."
 
     def problems(self) -> Iterator[str]:
         try:

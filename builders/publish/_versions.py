@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from spurious_imagenet.builders.publish._config import VersionConfig
 from spurious_imagenet.datasets.manifest import Change, DatasetManifest, RetiredImage
-from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.errors import ConfigError, DataError, one_line
 from spurious_imagenet.tables import Columns, open_table
 
 #: Errata: images that were published once and are retracted.
@@ -123,7 +123,7 @@ def _read_list(
                 class_id=key[0], concept_id=published[key], sha256=key[1], reason=reason, since=version
             )
         except ValidationError as error:
-            raise DataError(f"{where}: {error.errors()[0]['msg']}.") from None
+            raise DataError(f"{where}: {one_line(error)}.") from None
     if not found:
         raise DataError(f"{path} names no image to retire.")
     return tuple(found[key] for key in sorted(found))

@@ -12,7 +12,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from spurious_imagenet import __version__
 from spurious_imagenet.cli.config_file import with_config_file
 from spurious_imagenet.cli.extras import missing_extra
 from spurious_imagenet.cli.groups import CommandGroup, InterruptedByUser, UsageError, plain_typer
@@ -130,6 +129,8 @@ app = plain_typer(_LazyCommands, completion=True)
 
 def _say_version(asked: bool) -> None:
     if asked:
+        from spurious_imagenet import __version__  # read from the package's metadata each time
+
         typer.echo(f"spurious-imagenet {__version__}")
         raise typer.Exit
 

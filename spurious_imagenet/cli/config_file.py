@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from spurious_imagenet.errors import ConfigError, one_line
-from spurious_imagenet.io import atomic_path
-from spurious_imagenet.texts import read_toml, read_yaml, unknown_key
 
 __all__ = ["with_config_file"]
 
@@ -54,6 +51,8 @@ def _read(ctx: typer.Context, file: Path | None) -> None:
     """Take the file's values as defaults: options that are on the command line keep theirs."""
     if file is None or ctx.resilient_parsing:
         return
+    from spurious_imagenet.texts import unknown_key  # pydantic and yaml would double the time of `spurious --help`
+
     known: dict[str, Any] = {
         name: p for p in ctx.command.params if p.name not in (_CONFIG, _SAVE) for name in _names(p)
     }
@@ -72,6 +71,8 @@ def _read(ctx: typer.Context, file: Path | None) -> None:
 
 
 def _content(file: Path) -> dict[str, Any]:
+    from spurious_imagenet.texts import read_toml, read_yaml
+
     what = "a file of options"
     content = read_toml(file, what) if file.suffix == ".toml" else read_yaml(file, what)
     if not isinstance(content, dict):
@@ -92,6 +93,10 @@ def _names(option: Any) -> list[str]:
 
 
 def _save(target: Path, values: dict[str, Any]) -> None:
+    import yaml
+
+    from spurious_imagenet.io import atomic_path
+
     if target.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"--save-config {target}: expected a name that ends in .yaml.")
     content = {name: _plain(value) for name, value in values.items() if value is not None}

@@ -27,7 +27,7 @@ __all__ = ["app"]
 app = plain_typer()
 
 Processes = Annotated[int, typer.Option(help="Processes at work; the outputs do not depend on it.", min=1)]
-PoolImages = Annotated[int | None, typer.Option(help="Images of this kind in the pool, per class or pair.", min=1)]
+PoolImages = Annotated[int | None, typer.Option(help="Images of this kind in the pool, per class or pair.", min=0)]
 
 
 @app.callback()

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from spurious_imagenet.concepts.verdict import ConceptVerdict, Vote
-from spurious_imagenet.errors import ConfigError, DataError
+from spurious_imagenet.errors import ConfigError, DataError, one_line
 from spurious_imagenet.io import atomic_path
 from spurious_imagenet.tables import Columns, open_table, row_writer
 from spurious_imagenet.texts import json_rows
 
-__all__ = ["first_problem", "inert_cell", "original_text", "read_rows", "write_rows"]
+__all__ = ["inert_cell", "original_text", "read_rows", "write_rows"]
 
 _TEXT = pa.string()
 _VOTE = pa.struct(
@@ -67,14 +67,6 @@ def original_text(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
 
 
-def first_problem(error: ValidationError) -> str:
-    """Say in a few words what is wrong with a row, with a short excerpt of what was got."""
-    first = error.errors(include_url=False)[0]
-    got = repr(first["input"])
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']} (got {got if len(got) <= 60 else got[:57] + '...'})"
-
-
 def write_rows(path: Path, rows: tuple[ConceptVerdict, ...], comment: str) -> None:
     """Write verdicts in the form that the path's ending names."""
     form = _form(path, ConfigError)
@@ -103,7 +95,7 @@ def _validated(path: Path, number: int, row: dict[str, Any]) -> ConceptVerdict:
     try:
         return ConceptVerdict.model_validate(row)
     except ValidationError as error:
-        raise DataError(f"{path}, row {number}: {first_problem(error)}.") from None
+        raise DataError(f"{path}, row {number}: {one_line(error)}.") from None
 
 
 def _write_parquet(path: Path, rows: tuple[ConceptVerdict, ...], _: str) -> None:

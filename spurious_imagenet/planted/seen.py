@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spurious_imagenet.builders.visualise.npfv import NpfvStore
-from spurious_imagenet.errors import DataError
+from spurious_imagenet.errors import DataError, one_line
 from spurious_imagenet.images import read_picture
 from spurious_imagenet.io import atomic_directory, canonical_json
 from spurious_imagenet.planted._shapes import SHAPES
@@ -150,7 +150,7 @@ def read_world_config(world: str | Path) -> WorldConfig:
     try:
         return WorldConfig.model_validate(json.loads(file.read_text(encoding="utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{world} is not a readable planted world: {error}") from error
+        raise DataError(f"{world} is not a readable planted world: {one_line(error)}") from error
 
 
 def changed_part(image: Pixels) -> Pixels:

@@ -181,3 +181,16 @@ def test_the_shell_completes_commands_and_options(words: str, expected: str) -> 
         [sys.executable, "-P", "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert expected in ran.stdout.split()
+
+
+def test_the_list_of_commands_is_shown_before_anything_slow_is_imported() -> None:
+    code = "import sys; from spurious_imagenet.cli import main; sys.argv = ['spurious', '--help']\ntry: main()\n"
+    code += "except SystemExit: print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"importlib.metadata", "numpy", "pydantic", "torch", "yaml"} & set(ran.stdout.split())
+
+
+def test_a_pool_may_hold_no_cue_beside_its_object(tmp_path: Path) -> None:
+    given = ("planted", "world", tmp_path / "w", "--tiny", "--processes", 1)
+    assert run_spurious(*given, "--pool-cue-own", 0).code == 0
+    assert "--pool-neither" in run_spurious(*given, "--pool-neither", 0).the_error()
