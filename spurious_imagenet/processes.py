@@ -26,7 +26,8 @@ def process_pool(workers: int, **options: Any) -> Iterator[ProcessPoolExecutor]:
     # Processes with threads must not be forked.
     with ProcessPoolExecutor(workers, get_context("spawn"), **options) as pool:
         with _interrupts_held():
-            pool.submit(int)  # the first task starts all the processes, which inherit what is held back
+            for _ in range(workers):  # each task starts a process, long before one is free to take the next
+                pool.submit(int)
         try:
             yield pool
         except BaseException:
